@@ -34,8 +34,8 @@ def create_artifact(
 ) -> Iterator[Draft]:
     """Write an artifact folder atomically.
 
-    Yields a ``Draft`` whose path is ``<path>.partial``. Files that an interrupted run with the same ``key`` left there are
-    kept, so that the writer can resume; those of another key are removed first. On a clean exit the manifest is
+    Yields a ``Draft`` whose path is ``<path>.partial``. Files that an interrupted run with the same ``key`` left there
+    are kept, so that the writer can resume; those of another key are removed first. On a clean exit the manifest is
     written and the folder renamed to ``path``. On a ``StrataError`` (bad input: trying again cannot help) the partial
     folder is removed; on any other exception it stays.
 
@@ -72,7 +72,7 @@ def create_artifact(
     }
     write_json(work / "manifest.json", manifest)
     owner.unlink()
-    os.replace(work, final)
+    work.replace(final)
 
 
 def read_manifest(path: str | Path, kind: str | None = None) -> dict[str, Any]:
@@ -101,7 +101,7 @@ def write_json(path: Path, value: Any) -> None:
         json.dump(value, stream, indent=1, sort_keys=True, default=str)
         stream.flush()
         os.fsync(stream.fileno())
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 def _versions() -> dict[str, str]:

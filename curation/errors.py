@@ -20,7 +20,7 @@ class ConfigError(StrataError):
 
 
 class DataError(StrataError):
-    """Data that was read cannot be used (corrupt image, NaN in embeddings): the message says which rows and what to do."""
+    """Data that was read cannot be used (corrupt image, NaN in embeddings): says which rows and what to do."""
 
 
 class MissingExtraError(StrataError):

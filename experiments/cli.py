@@ -1,0 +1,71 @@
+"""The `strata` command: a dispatcher that stays light, over one Hydra app per subcommand."""
+
+import importlib
+import os
+import sys
+
+COMMANDS = {
+    "run": "run an experiment: curate, pretrain, evaluate, table",
+    "plan": "show the stages of an experiment: what is cached, predicted time and memory; runs nothing",
+    "table": "write the table and figure of what is finished",
+    "curate": "your own data in, a balanced subset out; no training",
+    "embed": "a pool through an encoder into an embedding store",
+    "eval": "score a backbone on benchmarks",
+    "why": "the chain of stages, configs and commits behind a result",
+}
+
+USAGE = """usage: strata COMMAND [setting=value ...]
+
+{commands}
+
+Settings are Hydra overrides: strata run experiment=quickstart ssl.steps=100 seeds=[0,1]
+`strata COMMAND --help` lists a command's settings and groups, `--cfg job` prints the composed config, `-m` sweeps.
+"""
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    sys.exit(dispatch(sys.argv[1:]))
+
+
+def dispatch(arguments: list[str]) -> int:
+    """Run one command. Returns the exit code: 0, or 2 for input that the user can mend, 1 for anything else."""
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(USAGE.format(commands="\n".join(f"  {name:<7} {what}" for name, what in COMMANDS.items())))
+        return 0 if arguments else 2
+    if arguments[0] == "--version":
+        from importlib.metadata import version
+
+        print(version("strata"))
+        return 0
+    command = arguments[0]
+    if command not in COMMANDS:
+        return _refuse("strata", f"no command {command!r}; use one of {', '.join(COMMANDS)}")
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us whole, and we print one line of them
+    os.environ["STRATA_COMMAND"] = " ".join(["strata", *arguments])
+    sys.argv = [f"strata {command}", *arguments[1:]]
+
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+    from strata.curation.errors import StrataError
+    from strata.experiments.hydra_errors import explain
+
+    try:
+        importlib.import_module(f"strata.experiments.commands.{command}").main()
+    except StrataError as error:
+        return _refuse(sys.argv[0], str(error))
+    except (HydraException, OmegaConfBaseException) as error:
+        return _refuse(sys.argv[0], explain(error))
+    except KeyboardInterrupt:
+        print(f"\n{sys.argv[0]}: interrupted; run the same command again to go on", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _refuse(command: str, message: str) -> int:
+    print(f"{command}: error: {' '.join(message.split())}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    main()

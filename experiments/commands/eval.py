@@ -1,0 +1,51 @@
+"""`strata eval`: score one backbone (a strata folder, or timm:NAME) on benchmarks, without an experiment."""
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig
+from strata.curation.errors import ConfigError
+from strata.experiments.plan import plan_features, plan_score
+from strata.experiments.session import open_runner, open_store, plain
+from strata.experiments.stage import unique
+
+
+@hydra.main(version_base="1.3", config_path="pkg://strata.configs", config_name="eval")
+def main(composed: DictConfig) -> None:
+    """Extract features once, run every protocol, print the scores."""
+    config = plain(composed)
+    backbone = config["backbone"]
+    label = Path(backbone).name
+    if not config["benchmarks"]:
+        raise ConfigError("benchmarks", "there are none", "add e.g. +benchmark@benchmarks.digits=digits")
+    scores = []
+    for name, benchmark in config["benchmarks"].items():
+        features = plan_features(name, benchmark, {}, config, label)
+        features = replace(
+            features,
+            config={**features.config, "backbone": _identity(backbone)},
+            runtime={**features.runtime, "backbone": backbone},
+        )
+        scores += [plan_score(name, p, options, features, config, label) for p, options in config["protocols"].items()]
+    store = open_store(config)
+    open_runner(config, store, "eval").run(unique(scores))
+    for stage in scores:
+        for score in json.loads((store.path(stage) / "scores.json").read_text()):
+            interval = f"[{100 * score['ci_low']:.1f}, {100 * score['ci_high']:.1f}]"
+            protocol = f"{score['protocol']}-v{score['version']}"
+            print(
+                f"{score['benchmark']:<20} {protocol:<12} {score['metric']:<20} {100 * score['value']:5.1f} {interval}"
+            )
+
+
+def _identity(backbone: str) -> str:
+    """What the key says of a backbone: the hash of its weights, or its public name."""
+    if backbone.startswith("timm:"):
+        return backbone
+    weights = Path(backbone) / "model.safetensors"
+    if not weights.is_file():
+        raise ConfigError("backbone", f"{weights} is not there", "give a strata backbone folder, or timm:NAME")
+    return hashlib.sha256(weights.read_bytes()).hexdigest()

@@ -1,0 +1,40 @@
+"""`strata plan`: the stages of an experiment, what is cached, and what the rest will cost. Writes nothing."""
+
+import hydra
+from omegaconf import DictConfig
+from strata.experiments.cost import predict
+from strata.experiments.plan import iter_kinds, make_plan
+from strata.experiments.runner import clock
+from strata.experiments.session import open_runner, open_store, plain
+
+
+@hydra.main(version_base="1.3", config_path="pkg://strata.configs", config_name="run")
+def main(composed: DictConfig) -> None:
+    """Print one line per kind of stage, or per stage with ``list=true``."""
+    config = plain(composed)
+    plan, store = make_plan(config), open_store(config)
+    workers = max(1, open_runner(config, store, plan.name).workers)
+    stages = plan.stages
+    print(
+        f"{plan.name}: {len(config['arms'])} arms x {len(config['seeds'])} seeds = {len(stages)} stages in {store.root}"
+    )
+    print(f"{'stage':<10}{'total':>6}{'cached':>8}{'started':>9}{'to run':>8}{'time':>9}{'memory':>10}  rate")
+    left = 0.0
+    for kind, group in iter_kinds(stages):
+        todo = [stage for stage in group if not store.done(stage)]
+        predicted = [predict(stage, store) for stage in todo]
+        seconds = sum(time for time, _ in predicted)
+        left += seconds
+        rate = "" if not todo else "measured here" if all(measured for _, measured in predicted) else "built in"
+        started = sum(store.started(stage) for stage in todo)
+        memory = max((stage.memory for stage in todo), default=0.0) / 2**20
+        print(
+            f"{kind:<10}{len(group):>6}{len(group) - len(todo):>8}{started:>9}{len(todo):>8}"
+            f"{clock(seconds):>9}{memory:>7,.0f} MB  {rate}"
+        )
+        if config["list"]:
+            for stage in group:
+                state = "cached" if store.done(stage) else "started" if store.started(stage) else "to run"
+                print(f"    {stage.key}  {state:<8} {clock(predict(stage, store)[0]):>7}  {stage.label}")
+    print(f"predicted: {clock(left)} of stage time, about {clock(left / workers)} with {workers} workers")
+    print("memory is the largest working set of data of one stage, without the libraries' own 0.5 GB or so per worker")

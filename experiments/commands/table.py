@@ -1,0 +1,22 @@
+"""`strata table`: the table and figure of what is finished; cells of unfinished runs say so."""
+
+import hydra
+from omegaconf import DictConfig
+from strata.experiments.plan import make_plan
+from strata.experiments.report import write_report
+from strata.experiments.runner import say
+from strata.experiments.session import open_store, plain, report_folder
+
+
+@hydra.main(version_base="1.3", config_path="pkg://strata.configs", config_name="run")
+def main(composed: DictConfig) -> None:
+    """Collect, write, print."""
+    config = plain(composed)
+    plan, store = make_plan(config), open_store(config)
+    folder = report_folder(plan, config)
+    tables = write_report(plan, store, config, folder)
+    missing = sum(not store.done(stage) for stage in plan.stages)
+    if missing:
+        say(f"{missing} of {len(plan.stages)} stages are not run yet: strata run experiment={plan.name}")
+    print("\n" + "\n".join(table.markdown() for table in tables))
+    print(f"table   {folder / 'table.md'}\nfigure  {folder / 'figure.png'}")

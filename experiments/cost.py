@@ -1,0 +1,26 @@
+"""Predict the seconds of a stage before it runs: from this store's own finished stages, else from built-in rates."""
+
+import statistics
+
+from strata.experiments.stage import Stage
+from strata.experiments.store import Store
+
+# Work per second of one CPU thread of a 2-core x86-64 machine; the unit is the stage's own (see Stage.work).
+DEFAULT_RATES = {
+    "pool": 10_000.0,  # items decoded
+    "embed": 2_000.0,  # items embedded
+    "cluster": 2e8,  # rows x clusters of level 1 x iterations
+    "sample": 1e6,  # rows
+    "pretrain": 1_500.0,  # images seen (all crops of an image count once)
+    "features": 1_500.0,  # images
+    "evaluate": 1_500.0,  # images
+}
+OVERHEAD = 0.3  # seconds of any stage
+
+
+def predict(stage: Stage, store: Store) -> tuple[float, bool]:
+    """Seconds a stage will take, and whether a measured rate stands behind the number."""
+    measured = store.seconds(stage.kind)
+    rates = [work / max(seconds - OVERHEAD, 1e-3) for work, seconds in measured]
+    rate = statistics.median(rates) if rates else DEFAULT_RATES[stage.kind]
+    return OVERHEAD + stage.work / rate, bool(rates)

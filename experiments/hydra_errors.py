@@ -1,0 +1,24 @@
+"""Hydra's and OmegaConf's errors as one line that names the field and the fix."""
+
+import re
+
+
+def explain(error: Exception) -> str:
+    """One line for a config that does not compose: an unknown group choice, a typo, a wrong type."""
+    text = str(error)
+    missing = re.search(r"(?:Could not find|In '[^']*': Could not find) '([^']+)'(.*)", text, re.DOTALL)
+    if missing:
+        options = re.findall(r"\n\t(\S+)", missing.group(2))
+        group, _, choice = missing.group(1).rpartition("/")
+        return f"{group or 'config'}: there is no {choice!r}; use one of: {', '.join(options) or 'none found'}"
+    override = re.search(r"Could not override '([^']+)'", text)
+    if override:
+        field = override.group(1)
+        group = re.search(r"No match in the defaults list", text)
+        if group:
+            return f"{field}: no such config group; see the groups that --help lists"
+        parent = field.rpartition(".")[0]
+        return f"{field}: no such setting{f' in {parent}' if parent else ''}; see --cfg job for all settings"
+    first = " ".join(line.strip() for line in text.splitlines() if line.strip())
+    field = getattr(error, "full_key", None)
+    return f"{field}: {first}" if field else first

@@ -1,0 +1,261 @@
+"""From one config to the graph of stages: arms x seeds -> unique stages, checked before anything is written."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from strata.curation.errors import ConfigError
+from strata.curation.hierarchical_kmeans import check_levels
+from strata.curation.pools.base import Pool
+from strata.experiments.build import build, typed
+from strata.experiments.stage import Stage, canonical_json, unique
+
+ARM_SETTINGS = ("pool", "encoder", "hierarchy", "sampler", "size", "ssl")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One arm under one seed: the stages from pool to scores. ``scores`` is keyed by (benchmark, protocol)."""
+
+    arm: str
+    seed: int
+    sample: Stage
+    pretrain: Stage | None
+    scores: dict[tuple[str, str], Stage]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All runs of an experiment."""
+
+    name: str
+    runs: list[Run]
+
+    @property
+    def stages(self) -> list[Stage]:
+        """Every stage once, inputs first, seed by seed."""
+        leaves: list[Stage] = []
+        for run in self.runs:
+            leaves += run.scores.values() or [run.pretrain or run.sample]
+        return unique(leaves)
+
+
+class Pools:
+    """Pools opened while planning: each config once."""
+
+    def __init__(self) -> None:
+        self._opened: dict[str, Pool] = {}
+
+    def open(self, config: Mapping[str, Any], field: str) -> Pool:
+        """The pool of a config. An empty one is an error of ``field``."""
+        key = canonical_json(config)
+        if key not in self._opened:
+            pool: Pool = build(config, field)
+            if len(pool) == 0:
+                raise ConfigError(field, f"{pool.name} has no items", "point it at data, or at another split")
+            self._opened[key] = pool
+        return self._opened[key]
+
+
+def make_plan(config: Mapping[str, Any]) -> Plan:
+    """The graph of an experiment's config (plain containers, resolved).
+
+    Everything that can be wrong is looked at here: pools are opened, sizes compared, typed settings built.
+
+    Raises:
+        ConfigError: names the field and the fix.
+    """
+    pools = Pools()
+    seeds, arms = config["seeds"], config["arms"]
+    if not seeds or len(set(seeds)) != len(seeds) or not all(isinstance(seed, int) and seed >= 0 for seed in seeds):
+        raise ConfigError(
+            "seeds", f"{seeds} is not a list of different non-negative integers", "set e.g. seeds=[0,1,2]"
+        )
+    if not arms:
+        raise ConfigError("arms", "there are none", "name at least one arm")
+    for name, protocol in config["protocols"].items():
+        build(protocol, f"protocols.{name}")
+    defaults = {name: config[name] for name in ARM_SETTINGS}
+    settings = {name: merge(defaults, diff or {}, f"arms.{name}") for name, diff in arms.items()}
+    runs = [plan_arm(name, settings[name], seed, config, pools) for seed in seeds for name in arms]
+    return Plan(config["name"], runs)
+
+
+def plan_arm(
+    arm: str, settings: Mapping[str, Any], seed: int, config: Mapping[str, Any], pools: Pools, train: bool = True
+) -> Run:
+    """The stages of one arm under one seed; without ``train`` it ends at the subset."""
+    label = f"{arm}, seed {seed}"
+    chosen = plan_sample(arm, settings, seed, config, pools)
+    if not train:
+        return Run(arm, seed, chosen, None, {})
+    inventory = chosen.inputs["pool"]
+    ssl = settings["ssl"]
+    typed(_ssl_config(), ssl, "ssl")
+    pretrain = Stage(
+        "pretrain",
+        {"ssl": ssl, "seed": seed},
+        {"pool": inventory, "subset": chosen},
+        _runtime(config) | {"pools": {"pool": settings["pool"]}},
+        label,
+        work=ssl["steps"] * ssl["batch_size"],
+        memory=min(len(pools.open(settings["pool"], "pool")), chosen.config["size"] or 1 << 62)
+        * 3.0
+        * ssl["cache_size"] ** 2,
+    )
+    scores: dict[tuple[str, str], Stage] = {}
+    for name, benchmark in config["benchmarks"].items():
+        features = plan_features(name, benchmark, {"backbone": pretrain}, config, label)
+        for protocol, options in config["protocols"].items():
+            scores[name, protocol] = plan_score(name, protocol, options, features, config, label)
+    return Run(arm, seed, chosen, pretrain, scores)
+
+
+def plan_sample(arm: str, settings: Mapping[str, Any], seed: int, config: Mapping[str, Any], pools: Pools) -> Stage:
+    """The stages of an arm up to its subset."""
+    label = f"{arm}, seed {seed}"
+    pool = pools.open(settings["pool"], "pool")
+    sampler = build(settings["sampler"], "sampler")
+    size = settings["size"] if sampler.sized else None
+    repeats = getattr(sampler, "max_repeats", 1)
+    if size is not None and not 0 < size <= len(pool) * repeats:
+        fix = f"ask for at most {len(pool) * repeats:,}, or use another pool"
+        raise ConfigError("size", f"{size:,} rows are wanted from a pool of {len(pool):,} (arm {arm})", fix)
+    if "labels" in sampler.needs and pool.labels is None:
+        raise ConfigError(f"arms.{arm}", f"its sampler needs labels and {pool.name} has none", "use another sampler")
+    inventory = plan_pool(settings["pool"], config, pools)
+    inputs = {"pool": inventory}
+    if "hierarchy" in sampler.needs:
+        check_levels(settings["hierarchy"]["n_clusters"], len(pool))
+        inputs["hierarchy"] = plan_cluster(settings, seed, config, pools, label)
+    return Stage(
+        "sample",
+        {"sampler": settings["sampler"], "size": size, "seed": seed if sampler.sized else 0},
+        inputs,
+        {"pools": {"pool": settings["pool"]}},
+        label,
+        work=len(pool),
+        memory=len(pool) * 64.0,
+    )
+
+
+def plan_pool(pool_config: Mapping[str, Any], config: Mapping[str, Any], pools: Pools) -> Stage:
+    """The inventory of a pool: keyed by its content, not by where it lies."""
+    pool = pools.open(pool_config, "pool")
+    keyed = {"fingerprint": pool.fingerprint, "on_error": config["on_error"]}
+    return Stage("pool", keyed, {}, {"pool": pool_config}, pool.name, work=len(pool), memory=len(pool) * 64.0)
+
+
+def plan_embed(settings: Mapping[str, Any], config: Mapping[str, Any], pools: Pools) -> Stage:
+    """The embedding of an arm's pool; all seeds share it."""
+    pool = pools.open(settings["pool"], "pool")
+    build(settings["encoder"], "encoder")
+    return Stage(
+        "embed",
+        {"encoder": settings["encoder"], "dtype": config["embed"]["dtype"]},
+        {"pool": plan_pool(settings["pool"], config, pools)},
+        _runtime(config) | {"pools": {"pool": settings["pool"]}, **_loading(config)},
+        f"{pool.name} by {settings['encoder']['_target_'].rsplit('.', 1)[-1]}",
+        work=len(pool),
+        memory=min(len(pool), 65_536) * 4.0 * _dim(settings),
+    )
+
+
+def plan_cluster(settings: Mapping[str, Any], seed: int, config: Mapping[str, Any], pools: Pools, label: str) -> Stage:
+    """The clustering of an arm under a seed."""
+    n, hierarchy = len(pools.open(settings["pool"], "pool")), settings["hierarchy"]
+    return Stage(
+        "cluster",
+        {"hierarchy": hierarchy, "seed": seed},
+        {"embeddings": plan_embed(settings, config, pools)},
+        _runtime(config),
+        label,
+        work=float(n) * hierarchy["n_clusters"][0] * hierarchy.get("n_iter", 50),
+        memory=n * 8.0 * _dim(settings),
+    )
+
+
+def plan_features(
+    name: str, benchmark_config: Mapping[str, Any], inputs: dict[str, Stage], config: Mapping[str, Any], label: str
+) -> Stage:
+    """Features of both splits of a benchmark."""
+    benchmark = _benchmark(canonical_json(benchmark_config), name)
+    n = len(benchmark.train) + len(benchmark.test)
+    return Stage(
+        "features",
+        {"train": benchmark.train.fingerprint, "test": benchmark.test.fingerprint, "dtype": config["embed"]["dtype"]},
+        inputs,
+        _runtime(config) | {"benchmark": benchmark_config, **_loading(config)},
+        f"{name}, {label}",
+        work=n,
+        memory=n * 4.0 * 1024,
+    )
+
+
+def plan_score(
+    benchmark: str, protocol: str, options: Mapping[str, Any], features: Stage, config: Mapping[str, Any], label: str
+) -> Stage:
+    """One protocol on one benchmark."""
+    return Stage(
+        "evaluate",
+        {"protocol": options, "benchmark": benchmark},
+        {"features": features},
+        {},
+        f"{protocol} on {benchmark}, {label}",
+        work=features.work,
+        memory=features.memory,
+    )
+
+
+def merge(base: Mapping[str, Any], diff: Mapping[str, Any], field: str) -> dict[str, Any]:
+    """An arm's settings: its small diff over the defaults. A diff with a ``_target_`` replaces the whole node.
+
+    Raises:
+        ConfigError: the diff names a setting that the base has not.
+    """
+    merged = dict(base)
+    for name, value in diff.items():
+        if name not in base:
+            raise ConfigError(f"{field}.{name}", "no such setting", f"use one of {', '.join(sorted(base))}")
+        both_plain = isinstance(value, Mapping) and isinstance(base[name], Mapping) and "_target_" not in value
+        merged[name] = merge(base[name], value, f"{field}.{name}") if both_plain else value
+    return merged
+
+
+_benchmarks: dict[str, Any] = {}
+
+
+def _benchmark(config_json: str, name: str) -> Any:
+    import json
+
+    if config_json not in _benchmarks:
+        _benchmarks[config_json] = build(json.loads(config_json), f"benchmarks.{name}")
+    return _benchmarks[config_json]
+
+
+def _ssl_config() -> type:
+    from strata.ssl.image.config import ImageSSLConfig  # imports torch: only where something is trained
+
+    return ImageSSLConfig
+
+
+def _runtime(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {"device": config["runner"]["device"], "progress": False}
+
+
+def _loading(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {"batch_size": config["embed"]["batch_size"], "num_workers": config["embed"]["num_workers"]}
+
+
+def _dim(settings: Mapping[str, Any]) -> int:
+    return int(settings["encoder"].get("n_components") or 1024)
+
+
+def iter_kinds(stages: list[Stage]) -> Iterator[tuple[str, list[Stage]]]:
+    """Stages grouped by kind, in the order of the way through."""
+    from strata.experiments.stage import KINDS
+
+    for kind in KINDS:
+        group = [stage for stage in stages if stage.kind == kind]
+        if group:
+            yield kind, group

@@ -1,0 +1,63 @@
+"""Write an experiment's folder: values.csv, table.md/.csv/.tex, figure.png, config.yaml, stages.json."""
+
+import csv
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from strata.experiments.figure import draw
+from strata.experiments.plan import Plan
+from strata.experiments.results import collect, write_values
+from strata.experiments.stage import Stage
+from strata.experiments.store import Store
+from strata.experiments.table import Table, build_tables
+
+
+def write_report(plan: Plan, store: Store, config: Mapping[str, Any], folder: Path) -> list[Table]:
+    """Everything people look at, from what is finished in the store.
+
+    Returns:
+        The tables, main one first.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    values = collect(plan, store)
+    shown = config["table"]["metrics"]
+    tables = build_tables(plan.name, values, config["arms"], config["table"]["controls"], shown)
+    write_values(values, folder / "values.csv")
+    (folder / "table.md").write_text("\n".join(table.markdown() for table in tables) + "\n" + provenance(plan, store))
+    (folder / "table.tex").write_text("\n".join(table.latex() for table in tables))
+    with open(folder / "table.csv", "w", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        for table in tables:
+            writer.writerow([table.title])
+            writer.writerows([table.columns, *table.rows])
+    draw(plan.name, plan, store, values, shown, folder / "figure.png")
+    (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(dict(config))))
+    (folder / "stages.json").write_text(json.dumps([_row(stage, store) for stage in plan.stages], indent=1) + "\n")
+    return tables
+
+
+def provenance(plan: Plan, store: Store) -> str:
+    """One paragraph: seeds, commits, machine, time, and the command that made the stages."""
+    runs = [store.provenance(stage) for stage in plan.stages if store.done(stage)]
+    runs = [run for run in runs if run]
+    if not runs:
+        return "Nothing was run yet.\n"
+
+    def said(field: str) -> str:
+        return "; ".join(sorted({str(run[field]) for run in runs}))
+
+    seeds = ", ".join(str(seed) for seed in sorted({run.seed for run in plan.runs}))
+    hours = sum(run["seconds"] for run in runs) / 3600
+    return (
+        f"Seeds {seeds}. {len(runs)} of {len(plan.stages)} stages, {hours:.2f} h of stage time, "
+        f"{said('threads')} thread(s) each. "
+        f"Machine: {said('machine')}. Code: {said('commit')}. Command: `{said('command')}`.\n"
+    )
+
+
+def _row(stage: Stage, store: Store) -> dict[str, Any]:
+    inputs = {role: needed.key for role, needed in stage.inputs.items()}
+    return {"kind": stage.kind, "key": stage.key, "label": stage.label, "inputs": inputs, "done": store.done(stage)}

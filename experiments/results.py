@@ -1,0 +1,74 @@
+"""Collect what an experiment's finished stages say, as one long list of values."""
+
+import csv
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import pyarrow.parquet as pq
+from strata.experiments.plan import Plan
+from strata.experiments.store import Store
+
+BALANCE = ("normalized_entropy", "effective_classes", "coverage")
+
+
+@dataclass(frozen=True)
+class Value:
+    """One number of one run. ``value`` is None for what was not run."""
+
+    arm: str
+    seed: int
+    group: str  # "data" or the benchmark's name
+    metric: str  # "images", a balance measure, or protocol and metric as "knn-v1 top1"
+    value: float | None
+    ci_low: float | None = None
+    ci_high: float | None = None
+    n: int | None = None
+    stage: str = ""  # key of the stage that made it
+
+
+def collect(plan: Plan, store: Store) -> list[Value]:
+    """Every number of every run of the plan; runs whose stages are not finished give None."""
+    values: list[Value] = []
+    for run in plan.runs:
+        values += _data(run.arm, run.seed, store.path(run.sample), run.sample.key)
+        for (benchmark, protocol), stage in run.scores.items():
+            file = store.path(stage) / "scores.json"
+            if not file.is_file():
+                values.append(Value(run.arm, run.seed, benchmark, protocol, None, stage=stage.key))
+                continue
+            for score in json.loads(file.read_text()):
+                metric = f"{score['protocol']}-v{score['version']} {score['metric']}"
+                values.append(
+                    Value(
+                        run.arm,
+                        run.seed,
+                        benchmark,
+                        metric,
+                        score["value"],
+                        score["ci_low"],
+                        score["ci_high"],
+                        score["n"],
+                        stage.key,
+                    )
+                )
+    return values
+
+
+def _data(arm: str, seed: int, subset: Path, key: str) -> list[Value]:
+    if not (subset / "manifest.json").is_file():
+        return [Value(arm, seed, "data", "images", None, stage=key)]
+    images = pq.read_metadata(subset / "subset.parquet").num_rows
+    values = [Value(arm, seed, "data", "images", images, stage=key)]
+    if (subset / "balance.json").is_file():
+        balance = json.loads((subset / "balance.json").read_text())
+        values += [Value(arm, seed, "data", name, balance[name], stage=key) for name in BALANCE if name in balance]
+    return values
+
+
+def write_values(values: list[Value], path: Path) -> None:
+    """The long list as CSV: one row per number, with the key of its stage for `strata why`."""
+    with open(path, "w", newline="") as stream:
+        writer = csv.DictWriter(stream, [field.name for field in fields(Value)], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(asdict(value) for value in values)

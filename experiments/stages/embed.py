@@ -1,0 +1,27 @@
+"""Stage ``embed``: a pool through an encoder into an embedding store."""
+
+from typing import Any
+
+from strata.curation.embed import embed
+from strata.experiments.build import build
+from strata.experiments.stage import Task
+from strata.experiments.stages.pool import open_pool
+
+VERSION = 1
+
+
+def run(task: Task, on_metrics: Any = None) -> None:
+    """Embed ``inputs.pool`` with the encoder of the config."""
+    embed(
+        open_pool(task, "pool"),
+        build(task.config["encoder"], "encoder"),
+        task.out,
+        key=task.key,
+        inputs=task.input_keys,
+        config=task.config,
+        dtype=task.config["dtype"],
+        batch_size=task.runtime["batch_size"],
+        num_workers=task.runtime["num_workers"],
+        device=task.runtime["device"],
+        progress=task.runtime["progress"],
+    )

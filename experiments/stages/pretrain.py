@@ -1,0 +1,30 @@
+"""Stage ``pretrain``: self-supervised training on a subset of a pool."""
+
+from collections.abc import Callable
+
+from strata.curation.subset import read_subset
+from strata.experiments.build import typed
+from strata.experiments.stage import Task
+from strata.experiments.stages.pool import open_pool
+from strata.ssl.image.config import ImageSSLConfig
+from strata.ssl.image.pretrain import pretrain
+
+VERSION = 1
+
+
+def run(task: Task, on_metrics: Callable[[dict[str, float], int], None] | None = None) -> None:
+    """Train on the rows of ``inputs.subset`` of ``inputs.pool``; every arm runs the same number of steps."""
+    selection = read_subset(task.inputs["subset"])
+    pretrain(
+        typed(ImageSSLConfig, task.config["ssl"], "ssl"),
+        open_pool(task, "pool"),
+        selection.rows,
+        task.out,
+        seed=task.config["seed"],
+        repeats=selection.repeats,
+        key=task.key,
+        inputs=task.input_keys,
+        device=task.runtime["device"],
+        on_metrics=on_metrics,
+        progress=task.runtime["progress"],
+    )

@@ -1,0 +1,38 @@
+"""Stage ``sample``: choose rows of a pool, and say how balanced the choice is where there are labels."""
+
+from typing import Any
+
+import pyarrow.parquet as pq
+from strata.curation.hierarchy import Hierarchy
+from strata.curation.subset import write_subset
+from strata.experiments.build import build
+from strata.experiments.stage import Task
+
+VERSION = 1
+
+
+def run(task: Task, on_metrics: Any = None) -> None:
+    """Draw ``config.size`` rows of ``inputs.pool`` with the sampler of the config."""
+    items = pq.read_table(task.inputs["pool"] / "items.parquet")
+    labels = items["label"].to_numpy()
+    pool = build(task.runtime["pools"]["pool"], "pool")
+    hierarchy = Hierarchy.load(task.inputs["hierarchy"]) if "hierarchy" in task.inputs else None
+    has_labels = bool((labels >= 0).any())
+    selection = build(task.config["sampler"], "sampler").select(
+        task.config["size"],
+        size=len(items),
+        random_state=task.config["seed"],
+        hierarchy=hierarchy,
+        labels=labels if has_labels else None,
+    )
+    write_subset(
+        task.out,
+        selection,
+        ids=items["id"].to_pylist(),
+        labels=labels if has_labels else None,
+        label_names=pool.label_names,
+        hierarchy=hierarchy,
+        key=task.key,
+        inputs=task.input_keys,
+        config=task.config,
+    )

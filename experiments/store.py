@@ -1,0 +1,77 @@
+"""Where finished stages lie: ``<root>/<kind>/<key>/``, one folder each, shared by all experiments."""
+
+import contextlib
+import fcntl
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from strata.curation.artifact import read_manifest, write_json
+from strata.curation.errors import DataError
+from strata.experiments.stage import Stage
+
+
+class Store:
+    """Content-keyed folders under ``root``. Nothing is created before something is written."""
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root).absolute()
+
+    def path(self, stage: Stage) -> Path:
+        """The folder that the stage makes."""
+        return self.root / stage.kind / stage.key
+
+    def done(self, stage: Stage) -> bool:
+        """Whether its folder is whole (it is renamed into place only when it is)."""
+        return (self.path(stage) / "manifest.json").is_file()
+
+    def started(self, stage: Stage) -> bool:
+        """Whether an interrupted run left something to resume from."""
+        return self.path(stage).with_name(stage.key + ".partial").is_dir()
+
+    @contextlib.contextmanager
+    def lock(self, stage: Stage) -> Iterator[None]:
+        """Hold a stage, so that two commands never run it at once. The system frees it when a process is killed."""
+        file = self.root / "locks" / f"{stage.kind}-{stage.key}"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with open(file, "w") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            yield
+
+    def record_run(self, stage: Stage, provenance: dict[str, Any]) -> None:
+        """Keep how a stage was run (command, commit, machine, seconds) beside its result."""
+        write_json(self.path(stage) / "run.json", provenance)
+
+    def provenance(self, stage: Stage) -> dict[str, Any]:
+        """How the stage was run; empty if it was killed just before that was written."""
+        file = self.path(stage) / "run.json"
+        return json.loads(file.read_text()) if file.is_file() else {}
+
+    def seconds(self, kind: str) -> list[tuple[float, float]]:
+        """(work, seconds) of every finished stage of a kind: the measured rates behind ``strata plan``."""
+        runs = [json.loads(file.read_text()) for file in (self.root / kind).glob("*/run.json")]
+        return [(run["work"], run["seconds"]) for run in runs if run.get("work") and run.get("seconds")]
+
+    def find(self, key: str) -> Path:
+        """The one finished folder whose key starts with ``key``.
+
+        Raises:
+            DataError: none, or more than one.
+        """
+        found = [path for path in self.root.glob(f"*/{key}*") if (path / "manifest.json").is_file()]
+        if len(found) != 1:
+            what = "no stage" if not found else f"{len(found)} stages"
+            raise DataError(
+                f"key {key!r} names {what} in {self.root}; give the key as `strata plan` or a table prints it"
+            )
+        return found[0]
+
+    def lineage(self, path: Path) -> Iterator[tuple[int, Path, dict[str, Any]]]:
+        """The chain behind a folder: (depth, folder, manifest), the folder itself first."""
+        stack = [(0, path)]
+        while stack:
+            depth, folder = stack.pop()
+            manifest = read_manifest(folder)
+            yield depth, folder, manifest
+            stack += [(depth + 1, self.find(key)) for key in manifest["inputs"].values()]
