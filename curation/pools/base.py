@@ -1,4 +1,4 @@
-"""What every pool of images is: a length, items by row, stable ids, optional labels and a fingerprint of its content."""
+"""What every pool of images is: a length, items by row, stable ids, optional labels and a content fingerprint."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
