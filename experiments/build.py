@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 import hydra
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+
 from strata.curation.errors import ConfigError, StrataError
 
 T = TypeVar("T")

@@ -47,6 +47,7 @@ def dispatch(arguments: list[str]) -> int:
 
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
+
     from strata.curation.errors import StrataError
     from strata.experiments.hydra_errors import explain
 

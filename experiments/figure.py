@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
+
 from strata.experiments.plan import Plan
 from strata.experiments.results import Value
 from strata.experiments.statistics import estimate

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
+
 from strata.experiments.figure import draw
 from strata.experiments.plan import Plan
 from strata.experiments.results import collect, write_values

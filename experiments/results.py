@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import pyarrow.parquet as pq
+
 from strata.experiments.plan import Plan
 from strata.experiments.store import Store
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+
 from strata.curation.errors import ConfigError
 from strata.experiments.plan import Plan
 from strata.experiments.runner import Runner

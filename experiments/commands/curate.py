@@ -5,6 +5,7 @@ from pathlib import Path
 
 import hydra
 from omegaconf import DictConfig
+
 from strata.curation.errors import ConfigError
 from strata.experiments.plan import ARM_SETTINGS, Pools, plan_sample
 from strata.experiments.session import open_runner, open_store, plain

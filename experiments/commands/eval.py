@@ -7,6 +7,7 @@ from pathlib import Path
 
 import hydra
 from omegaconf import DictConfig
+
 from strata.curation.errors import ConfigError
 from strata.experiments.plan import plan_features, plan_score
 from strata.experiments.session import open_runner, open_store, plain

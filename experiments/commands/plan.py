@@ -2,6 +2,7 @@
 
 import hydra
 from omegaconf import DictConfig
+
 from strata.experiments.cost import predict
 from strata.experiments.plan import iter_kinds, make_plan
 from strata.experiments.runner import clock

@@ -2,6 +2,7 @@
 
 import hydra
 from omegaconf import DictConfig
+
 from strata.experiments.plan import make_plan
 from strata.experiments.report import write_report
 from strata.experiments.runner import say

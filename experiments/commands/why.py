@@ -4,6 +4,7 @@ import json
 
 import hydra
 from omegaconf import DictConfig
+
 from strata.experiments.session import open_store, plain
 
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pyarrow.parquet as pq
+
 from strata.curation.hierarchy import Hierarchy
 from strata.curation.subset import write_subset
 from strata.experiments.build import build
