@@ -200,7 +200,7 @@ def plan_score(
         "evaluate",
         {"protocol": options, "benchmark": benchmark},
         {"features": features},
-        {},
+        {"device": config["runner"]["device"]},
         f"{protocol} on {benchmark}, {label}",
         work=features.work,
         memory=features.memory,

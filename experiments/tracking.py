@@ -62,7 +62,7 @@ class Tracker:
 
             for folder in inputs:
                 run.use_artifact(_artifact(folder))
-            run.log({"table": wandb.Table(columns=columns, data=rows), "figure": wandb.Image(str(figure))})
+            run.log({"table": wandb.Table(columns=list(columns), data=rows), "figure": wandb.Image(str(figure))})
             run.finish()
 
         if run is not None:

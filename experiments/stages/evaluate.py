@@ -11,4 +11,12 @@ VERSION = 1
 def run(task: Task, on_metrics: Any = None) -> None:
     """Score ``inputs.features`` with the protocol of the config."""
     protocol = build(task.config["protocol"], "protocol")
-    protocol.run(task.inputs["features"], task.out, key=task.key, inputs=task.input_keys, config=task.config)
+    protocol.run(
+        task.inputs["features"],
+        task.out,
+        benchmark=task.config["benchmark"],
+        device=task.runtime["device"],
+        key=task.key,
+        inputs=task.input_keys,
+        config=task.config,
+    )

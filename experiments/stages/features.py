@@ -13,7 +13,7 @@ VERSION = 1
 def run(task: Task, on_metrics: Any = None) -> None:
     """Features of both splits of ``runtime.benchmark`` by ``inputs.backbone`` (or ``config.backbone``)."""
     benchmark = build(task.runtime["benchmark"], "benchmark")
-    backbone = load_backbone(task.inputs.get("backbone", task.runtime.get("backbone")), task.runtime["device"])
+    backbone = load_backbone(task.inputs.get("backbone") or task.runtime["backbone"], task.runtime["device"])
     extract_features(
         backbone,
         {"train": benchmark.train, "test": benchmark.test},
