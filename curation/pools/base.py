@@ -14,7 +14,7 @@ class UnreadableItem(DataError):
 
     def __init__(self, row: int, item_id: str, why: str) -> None:
         self.row, self.item_id, self.why = row, item_id, why
-        super().__init__(f"item {item_id!r} (row {row}) cannot be read: {why}; remove it or set pool.on_error=skip")
+        super().__init__(f"item {item_id!r} (row {row}) cannot be read: {why}; remove it or set on_error=skip")
 
 
 @runtime_checkable

@@ -1,0 +1,326 @@
+"""The tree of clusters: data points below, level 1 their clusters, level 2 clusters of these, up to level L."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, Self, get_args
+
+import numpy as np
+from jaxtyping import Float, Int
+from numpy.typing import ArrayLike, NDArray
+
+from strata.curation.allocation import allocate
+from strata.curation.artifact import create_artifact, read_manifest
+from strata.curation.drawing import Within, draw_within
+from strata.curation.errors import ConfigError, DataError
+
+Allocation = Literal["hierarchical", "flat"]
+
+
+@dataclass
+class Level:
+    """One level: which of its ``n_clusters`` clusters each item of the level below (level 1: each row) is in."""
+
+    assignment: Int[np.ndarray, " m"]  # int32 in [0, n_clusters)
+    n_clusters: int
+    centroids: Float[np.ndarray, "k d"] | None = None
+    distance: Float[np.ndarray, " m"] | None = None  # float32, of each item to its centroid (cosine: 1 - cos)
+
+    @cached_property
+    def order(self) -> Int[np.ndarray, " m"]:
+        """Items by cluster, closest first inside (lowest item on ties; in order where there are no distances)."""
+        keys = (self.assignment,) if self.distance is None else (self.distance, self.assignment)
+        return np.lexsort(keys)
+
+    @cached_property
+    def offsets(self) -> Int[np.ndarray, " k1"]:
+        """Cluster i holds ``order[offsets[i]:offsets[i + 1]]``. int64 [k + 1]."""
+        return np.concatenate([[0], np.cumsum(np.bincount(self.assignment, minlength=self.n_clusters))])
+
+
+class Hierarchy:
+    """Assignments of every level, and balanced sampling from them (paper section 3.3).
+
+    Args:
+        levels: level 1 first. Items of level l + 1 are the clusters of level l.
+
+    Raises:
+        DataError: the levels do not fit each other.
+    """
+
+    def __init__(self, levels: Sequence[Level]) -> None:
+        if not levels:
+            raise DataError("a hierarchy needs at least one level; give the assignment of level 1")
+        self.levels = list(levels)
+        for number, level in enumerate(self.levels, 1):
+            below = None if number == 1 else self.levels[number - 2].n_clusters
+            _check_level(level, number, below)
+
+    @classmethod
+    def from_assignments(
+        cls,
+        assignments: Sequence[ArrayLike],
+        *,
+        distances: Sequence[ArrayLike] | None = None,
+        centroids: Sequence[ArrayLike] | None = None,
+    ) -> Self:
+        """A hierarchy of clusterings made elsewhere.
+
+        Args:
+            assignments: level 1 first: cluster of each row [n], then of each cluster of the level below [k_below].
+                An empty cluster is one that nothing is assigned to. The top level has max + 1 clusters.
+            distances: of each item to its centroid, per level, for ``within="closest"`` and ``"furthest"``.
+            centroids: [k, d] per level.
+
+        Raises:
+            DataError: not integers, out of range, or the lengths do not fit.
+        """
+        arrays = [np.asarray(assignment) for assignment in assignments]
+        levels = []
+        for index, array in enumerate(arrays):
+            if array.dtype.kind not in "iu" or array.ndim != 1 or len(array) == 0:
+                raise DataError(f"level {index + 1}: {array.dtype} {array.shape} is no assignment; give integers [n]")
+            k = len(arrays[index + 1]) if index + 1 < len(arrays) else int(array.max()) + 1
+            if array.min() < 0 or array.max() >= k:
+                raise DataError(
+                    f"level {index + 1}: labels {array.min()} to {array.max()} for {k} clusters; use 0 to k - 1"
+                )
+            distance = None if distances is None else np.asarray(distances[index], np.float32)
+            levels.append(
+                Level(array.astype(np.int32), k, None if centroids is None else np.asarray(centroids[index]), distance)
+            )
+        return cls(levels)
+
+    @property
+    def n(self) -> int:
+        """Number of data rows."""
+        return len(self.levels[0].assignment)
+
+    @property
+    def n_levels(self) -> int:
+        """Number of levels above the data."""
+        return len(self.levels)
+
+    @property
+    def n_clusters(self) -> tuple[int, ...]:
+        """Clusters of each level, level 1 first."""
+        return tuple(level.n_clusters for level in self.levels)
+
+    def __repr__(self) -> str:
+        return f"Hierarchy(n={self.n}, n_clusters={self.n_clusters})"
+
+    def sizes(self, level: int) -> Int[np.ndarray, " k"]:
+        """Data rows below each cluster of a level (1 is the lowest). int64."""
+        self._level(level)
+        return self._sizes[level - 1]
+
+    @cached_property
+    def _sizes(self) -> list[NDArray[np.int64]]:
+        sizes: list[NDArray[np.int64]] = []
+        for level in self.levels:
+            weight = sizes[-1] if sizes else None  # float64 counts are exact up to 2^53
+            sizes.append(np.bincount(level.assignment, weight, minlength=level.n_clusters).astype(np.int64))
+        return sizes
+
+    def ancestors(self, labels: ArrayLike, level: int) -> Int[np.ndarray, " m"]:
+        """Clusters of ``level`` that hold the given level-1 clusters. int64.
+
+        Raises:
+            ConfigError: there is no such level.
+            DataError: a label is out of range.
+        """
+        self._level(level)
+        found = np.asarray(labels, np.int64)
+        if found.size and not (found.min() >= 0 and found.max() < self.levels[0].n_clusters):
+            raise DataError(f"labels {found.min()} to {found.max()}: level 1 has {self.levels[0].n_clusters} clusters")
+        for above in self.levels[1:level]:
+            found = above.assignment[found].astype(np.int64)
+        return found
+
+    def labels(self, level: int = 1) -> Int[np.ndarray, " n"]:
+        """Cluster of each data row at a level. int64 [n]."""
+        return self.ancestors(self.levels[0].assignment, level)
+
+    def members(self, level: int, cluster: int) -> Int[np.ndarray, " s"]:
+        """Items of one cluster (rows at level 1, clusters of the level below else), closest to its centroid first."""
+        here = self._level(level)
+        if not 0 <= cluster < here.n_clusters:
+            raise ConfigError("cluster", f"{cluster}: level {level} has {here.n_clusters} clusters", "use 0 to k - 1")
+        return here.order[here.offsets[cluster] : here.offsets[cluster + 1]]
+
+    def sample(
+        self,
+        n: int,
+        allocation: Allocation = "hierarchical",
+        within: Within = "random",
+        max_repeats: int = 1,
+        random_state: int | None = 0,
+    ) -> Int[np.ndarray, " n"]:
+        """Draw ``n`` rows, balanced over the clusters: int64 [n], ascending; a row drawn r times occurs r times.
+
+        Args:
+            n: how many. Exactly so many come back.
+            allocation: "hierarchical": the budget is shared evenly among the top clusters, then among the children of
+                each, down to level 1 (water-filling: a small cluster gives all it has). "flat": evenly among the top
+                clusters, then uniformly over the points below each.
+            within: which points of a level-1 cluster: "random", "closest" or "furthest" from its centroid.
+            max_repeats: most times that one row may be drawn. Its copies differ by at most one inside a cluster.
+            random_state: the same seed gives the same rows.
+
+        Raises:
+            ConfigError: more rows than n x max_repeats, unknown options, or no distances for "closest"/"furthest".
+        """
+        if within not in get_args(Within):
+            raise ConfigError("sample.within", f"{within!r} is unknown", f"use one of {get_args(Within)}")
+        lowest = self.levels[0]
+        if within != "random" and lowest.distance is None:
+            raise ConfigError(
+                "sample.within", f"{within!r} needs distances to centroids", "use random, or give distances"
+            )
+        if allocation == "flat" and within == "random":
+            counts = self._flat_counts(n, max_repeats, random_state)
+        else:
+            quota = self.quotas(n, allocation, max_repeats, random_state)[0]
+            counts = draw_within(lowest.assignment, quota, within, _generator(random_state, 2), lowest.distance)
+        return np.repeat(np.arange(self.n), counts)
+
+    def quotas(
+        self,
+        n: int,
+        allocation: Allocation = "hierarchical",
+        max_repeats: int = 1,
+        random_state: int | None = 0,
+    ) -> list[Int[np.ndarray, " k"]]:
+        """How many of ``n`` rows come from each cluster: per level, level 1 first, int64 [k_l].
+
+        They are those of ``sample`` with the same arguments: the random part (who gets the remainder of an even
+        share; "flat": how many of a subtree's points fall in each cluster) depends on ``random_state``.
+
+        Raises:
+            ConfigError: as ``sample``.
+        """
+        if allocation == "flat":
+            rows = self._flat_counts(n, max_repeats, random_state)
+            quotas, items = [], rows
+            for level in self.levels:
+                items = np.bincount(level.assignment, items, minlength=level.n_clusters).astype(np.int64)
+                quotas.append(items)
+            return quotas
+        if allocation != "hierarchical":
+            raise ConfigError("sample.allocation", f"{allocation!r} is unknown", f"use one of {get_args(Allocation)}")
+        rng = _generator(random_state, 1)
+        quotas = [self._top_quotas(n, max_repeats, rng)]
+        for index in range(self.n_levels - 1, 0, -1):
+            capacity = self._sizes[index - 1] * max_repeats
+            quotas.insert(0, allocate(quotas[0], capacity, self.levels[index].assignment, rng))
+        return quotas
+
+    def weights(self, temperature: float = 1.0) -> Float[np.ndarray, " n"]:
+        """Probability of each row for train-time sampling: float64 [n], sums to 1.
+
+        Going down the tree, each non-empty child of a node gets a share proportional to size^(1 - temperature):
+        0 is proportional to its rows (every row the same in the end), 1 the same for each, in between the normalized
+        geometric mean of the two, at each node. Inside a level-1 cluster rows are equal.
+
+        Raises:
+            ConfigError: temperature is not in [0, 1].
+        """
+        if not 0 <= temperature <= 1:
+            raise ConfigError("sample.temperature", f"{temperature} is out of range", "use 0 (as is) to 1 (balanced)")
+        share = np.ones(1)
+        for index in range(self.n_levels - 1, -1, -1):
+            size = self._sizes[index]
+            above = self.levels[index + 1].assignment if index + 1 < self.n_levels else np.zeros(len(size), np.int32)
+            part = np.where(size > 0, np.maximum(size, 1) ** (1.0 - temperature), 0.0)
+            siblings = np.bincount(above, part, minlength=len(share))[above]
+            share = share[above] * np.divide(part, siblings, out=np.zeros(len(part)), where=siblings > 0)
+        weights = (share / np.maximum(self._sizes[0], 1))[self.levels[0].assignment]
+        return weights / weights.sum()
+
+    def save(
+        self, path: str | Path, *, key: str = "", inputs: Mapping[str, str] | None = None, config: Any = None
+    ) -> None:
+        """Write an artifact folder of kind "hierarchy"; see ``create_artifact`` for key, inputs and config."""
+        with create_artifact(path, "hierarchy", key=key, inputs=inputs, config=config) as draft:
+            for number, level in enumerate(self.levels, 1):
+                folder = draft.path / f"level{number}"
+                folder.mkdir(exist_ok=True)
+                np.save(folder / "assignment.npy", level.assignment)
+                if level.centroids is not None:
+                    np.save(folder / "centroids.npy", level.centroids)
+                if level.distance is not None:
+                    np.save(folder / "distance.npy", level.distance)
+            draft.meta.update(n=self.n, n_clusters=list(self.n_clusters))
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read what ``save`` wrote.
+
+        Raises:
+            DataError: not a finished hierarchy, or its files are damaged.
+        """
+        manifest = read_manifest(path, "hierarchy")
+        levels = []
+        for number, k in enumerate(manifest["n_clusters"], 1):
+            folder = Path(path) / f"level{number}"
+            parts = {
+                name: _read_array(folder / f"{name}.npy")
+                for name in ("assignment", "centroids", "distance")
+                if name == "assignment" or (folder / f"{name}.npy").exists()
+            }
+            levels.append(Level(n_clusters=k, **parts))
+        return cls(levels)
+
+    def _level(self, level: int) -> Level:
+        if not 1 <= level <= self.n_levels:
+            raise ConfigError("level", f"{level}: there are {self.n_levels} levels", f"use 1 to {self.n_levels}")
+        return self.levels[level - 1]
+
+    def _top_quotas(self, n: int, max_repeats: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        if max_repeats < 1:
+            raise ConfigError("sample.max_repeats", f"{max_repeats} is too small", "use 1 or more")
+        if not isinstance(n, int | np.integer) or not 0 <= n <= self.n * max_repeats:
+            raise ConfigError(
+                "sample.size",
+                f"{n} rows of {self.n}, each at most {max_repeats} times",
+                f"ask for at most {self.n * max_repeats} or raise max_repeats",
+            )
+        top = self._sizes[-1] * max_repeats
+        return allocate(np.array([n]), top, np.zeros(len(top), np.int64), rng)
+
+    def _flat_counts(self, n: int, max_repeats: int, random_state: int | None) -> NDArray[np.int64]:
+        rng = _generator(random_state, 1)
+        return draw_within(self.labels(self.n_levels), self._top_quotas(n, max_repeats, rng), "random", rng)
+
+
+def _generator(random_state: int | None, stream: int) -> np.random.Generator:
+    """Independent streams of one seed: 1 for allocation, 2 for drawing inside clusters."""
+    return np.random.default_rng(np.random.SeedSequence(random_state, spawn_key=(stream,)))
+
+
+def _check_level(level: Level, number: int, below: int | None) -> None:
+    items = len(level.assignment)
+    problem = ""
+    if level.assignment.ndim != 1 or items == 0:
+        problem = f"assignment of shape {level.assignment.shape}"
+    elif below is not None and items != below:
+        problem = f"{items} items, but level {number - 1} has {below} clusters"
+    elif level.assignment.min() < 0 or level.assignment.max() >= level.n_clusters:
+        problem = f"labels outside 0 to {level.n_clusters - 1}"
+    elif level.distance is not None and level.distance.shape != (items,):
+        problem = f"{level.distance.shape} distances for {items} items"
+    elif level.distance is not None and not np.isfinite(level.distance).all():
+        problem = "distances that are not finite"
+    elif level.centroids is not None and len(level.centroids) != level.n_clusters:
+        problem = f"{len(level.centroids)} centroids for {level.n_clusters} clusters"
+    if problem:
+        raise DataError(f"level {number} of the hierarchy has {problem}; cluster again")
+
+
+def _read_array(file: Path) -> NDArray[Any]:
+    try:
+        array: NDArray[Any] = np.load(file, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{file} cannot be read ({error}); cluster again") from error
+    return array

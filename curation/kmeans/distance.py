@@ -1,0 +1,193 @@
+"""Exact nearest centroids: fast products find the candidates, float64 differences decide between them.
+
+A float32 matrix product gives distances whose last digits depend on tile shapes and thread counts. So it only screens:
+a centroid that lies beyond the rounding bound of the best one cannot be nearest. Points with more than one candidate
+(a few per cent) are screened again in float64, and what is left is compared by float64 sums of squared differences,
+added in a fixed tree, with the lowest index on exact ties. The labels are therefore the true nearest centroids,
+the same for any tile, chunk, thread count or device.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+from torch import Tensor
+
+from strata.curation.kmeans.points import Points
+
+TILE = 1 << 20  # elements of one tile of the distance matrix: it stays in the cache
+_CHUNK = 1 << 20  # elements of a float64 temporary
+
+
+@dataclass
+class CentroidTable:
+    """Centroids made ready for assignment; of equal ones only the first is kept."""
+
+    index: Int[np.ndarray, " u"]  # the centroid that each row of the table is
+    exact: Float[np.ndarray, "u d"]  # float64, in the space of the rows
+    centered: Float[np.ndarray, "u d"]  # float64, as Points.center_values
+    on_device: Float[Tensor, "u d"]
+
+
+def make_table(points: Points, centroids: Float[np.ndarray, "k d"]) -> CentroidTable:
+    """Prepare centroids [k, d] for ``nearest``."""
+    index = _first_of_equal(centroids)
+    exact = np.array(centroids[index], np.float64)
+    centered = points.center_values(exact)
+    return CentroidTable(index, exact, centered, points.to_device(centered))
+
+
+def _first_of_equal(centroids: NDArray[np.floating]) -> NDArray[np.int64]:
+    # Equal rows agree in their first column: where that has no repeat (nearly always) nothing else is looked at.
+    if len(np.unique(centroids[:, 0])) == len(centroids):
+        return np.arange(len(centroids))
+    rows = np.ascontiguousarray(centroids + 0.0)  # -0.0 becomes 0.0: rows are compared as bytes
+    _, first = np.unique(rows.view(np.dtype((np.void, rows.dtype.itemsize * rows.shape[1]))), return_index=True)
+    return np.sort(first.astype(np.int64))
+
+
+def rounding_bound(d: int, dtype: torch.dtype) -> float:
+    """b such that a computed |c|^2 - 2 x.c is within b (|x|^2 + |c|^2) of the exact one.
+
+    Standard analysis: a product of length d is off by at most d u |x||c| for any order of summation; the rest covers
+    the rounding of the centered values, the norms and the bias, and the error of the final float64 comparison.
+    """
+    unit = torch.finfo(dtype).eps / 2
+    return (d + 16) * (2 * unit + 4 * 2.0**-53)
+
+
+def nearest(points: Points, start: int, stop: int, table: CentroidTable, *, tile: int = TILE) -> Int[np.ndarray, " m"]:
+    """Label of each row of one block: its nearest centroid, the lowest index on exact ties. int64 [stop - start]."""
+    x = points.centered(start, stop)
+    with full_precision():
+        column, best, second = _screen(x, table.on_device, tile)
+        bound = rounding_bound(points.d, points.dtype)
+        c_sq = table.on_device.square().sum(1)
+        unsure = second <= best + 2 * bound * (c_sq[column] + x.square().sum(1)) + torch.finfo(points.dtype).tiny
+        labels: NDArray[np.int64] = column.cpu().numpy()
+        rows = unsure.nonzero()[:, 0].cpu().numpy()
+        if len(rows):
+            labels[rows] = _decide(points, rows + start, table)
+    return table.index[labels]
+
+
+def assign(points: Points, centroids: Float[np.ndarray, "k d"], *, tile: int = TILE) -> Int[np.ndarray, " n"]:
+    """Nearest centroid of every point, int32 [n]. See ``nearest``."""
+    table = make_table(points, centroids)
+    labels = np.empty(points.n, np.int32)
+    for start, stop in points.blocks():
+        labels[start:stop] = nearest(points, start, stop, table, tile=tile)
+    return labels
+
+
+def squared_distances(
+    points: Points, centroids: Float[np.ndarray, "k d"], labels: Int[np.ndarray, " n"]
+) -> Float[np.ndarray, " n"]:
+    """Squared Euclidean distance of every point to the centroid of its label, float64."""
+    out = np.empty(points.n)
+    step = max(1, _CHUNK // points.d)
+    for start, stop in points.blocks():
+        rows = points.exact(start, stop)
+        for low in range(0, stop - start, step):
+            part = slice(low, min(low + step, stop - start))
+            out[start:stop][part] = _tree_sum_of_squares(rows[part] - centroids[labels[start:stop][part]])
+    return out
+
+
+def _screen(
+    x: Float[Tensor, "m d"], c: Float[Tensor, "u d"], tile: int
+) -> tuple[Int[Tensor, " m"], Float[Tensor, " m"], Float[Tensor, " m"]]:
+    """For each row the column of the smallest lower bound of its distances, that bound, and the second smallest.
+
+    The bounds are those on |x - c|^2 less what all columns of a row share.
+    """
+    bias = c.double().square().sum(1).mul(1 - rounding_bound(x.shape[1], x.dtype)).to(x.dtype)
+    width = min(len(c), max(256, tile // 256))
+    height = max(16, tile // width)
+    column = torch.zeros(len(x), dtype=torch.int64, device=x.device)
+    best = torch.full((len(x),), torch.inf, dtype=x.dtype, device=x.device)
+    second = best.clone()
+    buffer = torch.empty(min(height, len(x)) * width, dtype=x.dtype, device=x.device)
+    for row in range(0, len(x), height):
+        part = slice(row, min(row + height, len(x)))
+        for left in range(0, len(c), width):
+            cut = c[left : left + width]
+            bounds = buffer[: (part.stop - part.start) * len(cut)].view(-1, len(cut))
+            torch.addmm(bias[left : left + width], x[part], cut.T, alpha=-2, out=bounds)
+            here, low, next_low = _two_smallest(bounds)
+            second[part] = torch.minimum(torch.maximum(best[part], low), torch.minimum(second[part], next_low))
+            column[part] = torch.where(low < best[part], here + left, column[part])
+            best[part] = torch.minimum(best[part], low)
+    return column, best, second
+
+
+def _two_smallest(values: Float[Tensor, "m w"]) -> tuple[Tensor, Tensor, Tensor]:
+    """Column of the smallest value of each row, that value, and the next smallest. Overwrites ``values``."""
+    on_cpu = values.device.type == "cpu"  # numpy's argmin is vectorized along rows; torch's is ten times slower
+    column = torch.from_numpy(values.numpy().argmin(1)) if on_cpu else values.argmin(1)
+    low = values.gather(1, column[:, None])[:, 0]
+    values.scatter_(1, column[:, None], torch.inf)
+    return column, low, values.amin(1)
+
+
+def _decide(points: Points, rows: NDArray[np.int64], table: CentroidTable) -> NDArray[np.int64]:
+    """Row of the table that is truly nearest to each of the given points."""
+    k, d = table.exact.shape
+    centered = torch.from_numpy(table.centered).to(points.device)
+    c_sq = centered.square().sum(1)
+    bound = rounding_bound(d, torch.float64)
+    labels = np.empty(len(rows), np.int64)
+    height = max(16, _CHUNK // max(k, d))
+    for low in range(0, len(rows), height):
+        part = slice(low, min(low + height, len(rows)))
+        exact = points.exact_rows(rows[part])
+        x = torch.from_numpy(points.center_values(exact)).to(points.device)
+        bounds = torch.addmm(c_sq * (1 - bound), x, centered.T, alpha=-2)
+        best, column = bounds.min(1)
+        limit = best + 2 * bound * (c_sq[column] + x.square().sum(1)) + torch.finfo(torch.float64).tiny
+        pairs = (bounds <= limit[:, None]).nonzero().cpu().numpy()
+        labels[part] = _nearest_pair(exact, table.exact, pairs)
+    return labels
+
+
+def _nearest_pair(x: NDArray[np.float64], c: NDArray[np.float64], pairs: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Of pairs (row, column), sorted, the column nearest to each row, the first on exact ties; every row has a pair."""
+    row, column = pairs[:, 0], pairs[:, 1]
+    starts = np.flatnonzero(np.diff(row, prepend=-1))
+    counts = np.diff(starts, append=len(row))
+    if (counts == 1).all():
+        return column
+    distance = np.empty(len(row))
+    step = max(1, _CHUNK // x.shape[1])
+    for low in range(0, len(row), step):
+        part = slice(low, low + step)
+        distance[part] = _tree_sum_of_squares(x[row[part]] - c[column[part]])
+    is_best = distance == np.repeat(np.minimum.reduceat(distance, starts), counts)
+    winners = np.flatnonzero(is_best)
+    first = np.flatnonzero(np.diff(row[winners], prepend=-1))
+    return column[winners[first]]
+
+
+def _tree_sum_of_squares(difference: Float[np.ndarray, "m d"]) -> Float[np.ndarray, " m"]:
+    """Sum of squares of each row, halves added to halves: the order depends on d only. Overwrites its argument."""
+    values = np.square(difference, out=difference)
+    while (width := values.shape[1]) > 1:
+        half = (width + 1) // 2
+        values[:, : width - half] += values[:, half:]
+        values = values[:, :half]
+    return values[:, 0].copy()
+
+
+@contextlib.contextmanager
+def full_precision() -> Iterator[None]:
+    """Products in true float32: TF32 or bf16, which Lightning users switch on globally, would break the bound."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)

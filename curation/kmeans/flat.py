@@ -1,0 +1,123 @@
+"""Flat k-means with restarts: the building block of every level, and of use on its own."""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float, Int
+from numpy.typing import ArrayLike, NDArray
+
+from strata.curation.errors import ConfigError, DataError
+from strata.curation.kmeans.distance import TILE, squared_distances
+from strata.curation.kmeans.init import InitName, initial_centroids
+from strata.curation.kmeans.lloyd import LloydResult, lloyd
+from strata.curation.kmeans.points import DTypeName, Metric, as_points
+
+Seed = int | np.random.SeedSequence | None
+
+
+@dataclass
+class KMeansResult:
+    """A clustering: every point has the label of its nearest centroid."""
+
+    centroids: Float[np.ndarray, "k d"]  # float32, or float64 if the dtype is
+    labels: Int[np.ndarray, " n"]  # int32
+    squared_distances: Float[np.ndarray, " n"]  # float64, to the centroid of its label (cosine: of normalized rows)
+    inertia: float  # weighted sum of the squared distances
+    n_iter: int
+    converged: bool
+    history: list[float]  # inertia after the initial assignment and after each update
+
+
+def kmeans(
+    X: Any,
+    n_clusters: int,
+    *,
+    init: InitName | Float[np.ndarray, "k d"] = "k-means++",
+    n_init: int = 1,
+    n_iter: int = 50,
+    tol: float = 0.0,
+    metric: Metric = "euclidean",
+    sample_weight: ArrayLike | None = None,
+    empty: Literal["keep", "repair"] = "keep",
+    dtype: DTypeName = "auto",
+    device: str = "auto",
+    random_state: Seed = 0,
+    on_iteration: Callable[[], object] | None = None,
+    tile: int = TILE,
+    warn: bool = True,
+) -> KMeansResult:
+    """Cluster the rows of ``X`` [n, d] into ``n_clusters``; the best of ``n_init`` starts by inertia.
+
+    Args:
+        X: ndarray, memmap, tensor, embedding store, or ``Points`` (then metric, dtype and device are its own).
+        n_clusters: k, at most n.
+        init: see ``initial_centroids``.
+        n_init: number of starts, each from another seed.
+        n_iter, tol, empty, on_iteration, tile: see ``lloyd``.
+        metric: "euclidean", or "cosine" for spherical k-means: rows and centroids are normalized.
+        sample_weight: non-negative weight of each row [n].
+        dtype: of centroids and products; labels are exact in either. device: "auto", "cpu", "cuda".
+        random_state: the same seed gives the same bytes (on the CPU for any number of threads); None is a fresh one.
+        warn: say so when there are empty clusters.
+
+    Raises:
+        ConfigError: a setting is out of range, e.g. more clusters than rows.
+        DataError: NaN or infinite values; or weights that are negative, not finite or all zero.
+    """
+    points = as_points(X, metric=metric, dtype=dtype, device=device)
+    _check(points.n, n_clusters, n_init, n_iter, tol, empty)
+    weight = None if sample_weight is None else _checked_weight(sample_weight, points.n)
+    root = random_state if isinstance(random_state, np.random.SeedSequence) else np.random.SeedSequence(random_state)
+    best: LloydResult | None = None
+    for start in range(n_init if isinstance(init, str) else 1):
+        rng = np.random.default_rng(np.random.SeedSequence(root.entropy, spawn_key=(*root.spawn_key, start)))
+        centroids = initial_centroids(points, n_clusters, init, rng, weight)
+        run = lloyd(
+            points, centroids, n_iter=n_iter, tol=tol, weight=weight, empty=empty, on_iteration=on_iteration, tile=tile
+        )
+        if best is None or run.history[-1] < best.history[-1]:
+            best = run
+    assert best is not None
+    distance = squared_distances(points, best.centroids, best.labels)
+    inertia = float(distance.sum() if weight is None else (distance * weight).sum())
+    if warn:
+        _warn_of_empty(best.labels, n_clusters)
+    return KMeansResult(best.centroids, best.labels, distance, inertia, best.n_iter, best.converged, best.history)
+
+
+def _warn_of_empty(labels: NDArray[np.int32], k: int) -> None:
+    distinct = int((np.bincount(labels, minlength=k) > 0).sum())
+    if distinct < k:
+        warnings.warn(
+            f"k-means found {distinct} distinct clusters of the {k} asked for: the others are empty "
+            "(fewer distinct points than clusters, or a poor init)",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+
+
+def _check(n: int, k: int, n_init: int, n_iter: int, tol: float, empty: str) -> None:
+    if k < 1:
+        raise ConfigError("hierarchy.n_clusters", f"{k} is not a number of clusters", "use 1 or more")
+    if k > n:
+        raise ConfigError("hierarchy.n_clusters", f"{k} clusters for {n} rows", f"use at most {n}")
+    if n_init < 1:
+        raise ConfigError("n_init", f"{n_init} starts", "use 1 or more")
+    if n_iter < 0:
+        raise ConfigError("hierarchy.n_iter", f"{n_iter} is negative", "use 0 or more")
+    if not tol >= 0:
+        raise ConfigError("hierarchy.tol", f"{tol} is not a tolerance", "use 0 or more")
+    if empty not in ("keep", "repair"):
+        raise ConfigError("empty", f"{empty!r} is unknown", "use keep or repair")
+
+
+def _checked_weight(weight: ArrayLike, n: int) -> NDArray[np.float64]:
+    values = np.asarray(weight, np.float64)
+    if values.shape != (n,):
+        raise ConfigError("sample_weight", f"shape {values.shape} for {n} rows", "give one weight per row")
+    if not np.isfinite(values).all() or (values < 0).any() or not values.any():
+        raise DataError("sample_weight must be finite, non-negative and not all zero; check the weights")
+    return values

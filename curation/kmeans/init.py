@@ -1,0 +1,122 @@
+"""Starting centroids: greedy k-means++, random rows, or seeding through coarse groups for large k."""
+
+from typing import Literal, get_args
+
+import numpy as np
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+
+from strata.curation.errors import ConfigError
+from strata.curation.kmeans.distance import assign, squared_distances
+from strata.curation.kmeans.plus_plus import plus_plus
+from strata.curation.kmeans.points import Points
+
+InitName = Literal["k-means++", "random", "scalable"]
+Weight = Float[np.ndarray, " n"] | None
+_SAMPLE_PER_GROUP = 64
+
+
+def initial_centroids(
+    points: Points,
+    k: int,
+    init: InitName | Float[np.ndarray, "k d"],
+    rng: np.random.Generator,
+    weight: Weight = None,
+) -> Float[np.ndarray, "k d"]:
+    """Centroids [k, d] to start Lloyd's iterations from, in the dtype of the centroids.
+
+    Args:
+        points: the data.
+        k: number of centroids, at most n.
+        init: "k-means++": greedy, the reference of the paper; its work grows as k n d log k.
+            "random": k different rows, uniformly (or by weight); the paper's Table 3(c) shows what it costs.
+            "scalable": sqrt(k) groups are found on a sample and k-means++ runs inside each group, whose number of
+            centers follows its share of the squared error; its work grows as sqrt(k) n d log k: for k above 10,000.
+            An array [k, d] is used as it is.
+        rng: source of all draws.
+        weight: of each point, or None for equal weights.
+
+    Raises:
+        ConfigError: ``init`` is unknown or of the wrong shape.
+    """
+    if not isinstance(init, str):
+        given = np.asarray(init)
+        if given.shape != (k, points.d) or not np.isfinite(given).all():
+            raise ConfigError(
+                "hierarchy.init", f"array of shape {given.shape}", f"give finite centroids ({k}, {points.d})"
+            )
+        return given.astype(points.numpy_dtype)
+    if init == "k-means++":
+        rows = plus_plus(points, k, rng, weight)
+    elif init == "random":
+        rows = _random(points.n, k, rng, weight)
+    elif init == "scalable":
+        rows = _scalable(points, k, rng, weight)
+    else:
+        raise ConfigError("hierarchy.init", f"{init!r} is unknown", f"use one of {get_args(InitName)} or an array")
+    return points.exact_rows(rows).astype(points.numpy_dtype)
+
+
+def _random(n: int, k: int, rng: np.random.Generator, weight: Weight) -> NDArray[np.int64]:
+    if weight is None:
+        return rng.choice(n, k, replace=False)
+    heavy = np.flatnonzero(weight > 0)
+    if len(heavy) < k:  # rows without weight only where there is nothing else
+        rest = rng.choice(np.flatnonzero(weight <= 0), k - len(heavy), replace=False)
+        return np.concatenate([heavy, rest])
+    return heavy[rng.choice(len(heavy), k, replace=False, p=weight[heavy] / weight[heavy].sum())]
+
+
+def _scalable(points: Points, k: int, rng: np.random.Generator, weight: Weight) -> NDArray[np.int64]:
+    groups = max(1, round(k**0.5))
+    sample = np.sort(rng.choice(points.n, min(points.n, groups * _SAMPLE_PER_GROUP), replace=False))
+    centers = sample[plus_plus(points.subset(sample), groups, rng, None if weight is None else _weight(weight[sample]))]
+    coarse = points.exact_rows(centers).astype(points.numpy_dtype)
+    labels = assign(points, coarse)
+    error = squared_distances(points, coarse, labels)
+    share = np.bincount(labels, error if weight is None else error * weight, minlength=groups)
+    quotas = shares_to_counts(share, np.bincount(labels, minlength=groups), k)
+    order = np.argsort(labels, kind="stable")
+    members = np.split(order, np.cumsum(np.bincount(labels, minlength=groups))[:-1])
+    rows = [
+        own[plus_plus(points.subset(own), quota, rng, None if weight is None else _weight(weight[own]))]
+        for own, quota in zip(members, quotas.tolist(), strict=True)
+        if quota
+    ]
+    return np.concatenate(rows)
+
+
+def _weight(weight: Float[np.ndarray, " m"]) -> Float[np.ndarray, " m"]:
+    """Weights of a group; where all are zero, equal ones."""
+    return weight if weight.any() else np.ones_like(weight)
+
+
+def shares_to_counts(
+    share: Float[np.ndarray, " g"], capacity: Int[np.ndarray, " g"], total: int
+) -> Int[np.ndarray, " g"]:
+    """Whole numbers that follow ``share``, are at most ``capacity``, at least 1 where that is, and add up to ``total``.
+
+    ``total`` must lie between the number of non-empty groups and the sum of the capacities.
+    """
+    least = np.minimum(capacity, 1)
+    low, high = 0.0, 1.0
+    level = np.maximum(share / max(share.sum(), np.finfo(float).tiny), 1e-12) * (capacity > 0)
+
+    def counts(factor: float) -> NDArray[np.float64]:
+        return np.clip(factor * level, least, capacity)
+
+    while counts(high).sum() < total:
+        high *= 2
+    for _ in range(100):
+        middle = (low + high) / 2
+        low, high = (middle, high) if counts(middle).sum() <= total else (low, middle)
+    exact = counts(low)
+    whole = np.floor(exact + 1e-9).astype(np.int64)
+    missing = total - int(whole.sum())
+    if missing < 0:  # more non-empty groups than centers: the largest shares win
+        whole = np.zeros_like(whole)
+        missing = total
+    room = np.flatnonzero(whole < capacity)
+    first = room[np.argsort(-(exact - whole)[room] - 1e-12 * share[room], kind="stable")]
+    whole[first[:missing]] += 1
+    return whole

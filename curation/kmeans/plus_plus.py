@@ -1,0 +1,114 @@
+"""Greedy k-means++ (Arthur and Vassilvitskii 2007), drawn in batches with rejection: exact law, few passes.
+
+Each new center is the best of m = 2 + int(ln k) points drawn with probability proportional to D^2, the squared distance
+to the nearest center so far; the best leaves the smallest sum of D^2. Drawn one center at a time that is k skinny
+passes over the data. Here a batch of candidates is drawn from the present law, and its distances to all points are one matrix
+product. As centers are added the law changes, and a candidate drawn under the old one is kept with probability
+D^2 now / D^2 then, which makes the kept ones independent draws of the new law.
+
+Rows are rounded to a grid of integers so small that every product sum is an exact integer in float64. The choice
+therefore does not depend on the order in which a matrix product adds, that is on tiles, threads or the machine.
+"""
+
+import math
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+from torch import Tensor
+
+from strata.curation.kmeans.distance import full_precision
+from strata.curation.kmeans.points import Points
+
+_BATCH_ELEMENTS = 1 << 24  # of the candidates x points matrix
+_BATCH = 256
+
+
+def plus_plus(
+    points: Points, k: int, rng: np.random.Generator, weight: Float[np.ndarray, " n"] | None = None
+) -> Int[np.ndarray, " k"]:
+    """Rows of k centers by greedy k-means++, in the order they were chosen, all different. k must not exceed n.
+
+    Where fewer than k distinct points have weight, the rest are drawn uniformly from the other rows.
+    """
+    distances = _GridDistances(points)
+    start = None if weight is None else weight / weight.sum()
+    chosen = [int(rng.choice(points.n, p=start))]
+    closest = distances.to_rows(np.array(chosen))[0]
+    if weight is not None:
+        closest *= weight
+    tries = 2 + int(math.log(k))
+    largest = max(2 * tries, min(_BATCH, _BATCH_ELEMENTS // points.n))
+    while len(chosen) < k:
+        cumulative = np.cumsum(closest)
+        if cumulative[-1] <= 0:
+            break
+        batch = min(largest, tries * max(2, len(chosen)), tries * (k - len(chosen) + 1) * 2)
+        draws = rng.random(batch) * cumulative[-1]
+        candidates = np.minimum(np.searchsorted(cumulative, draws, side="right"), points.n - 1)
+        candidates, keep = candidates[closest[candidates] > 0], rng.random(batch)
+        to_all = distances.to_rows(candidates)
+        if weight is not None:
+            to_all *= weight
+        closest = _consume(candidates, keep[: len(candidates)], to_all, closest, tries, k, chosen)
+    return _fill(chosen, k, points.n, rng)
+
+
+def _consume(
+    candidates: NDArray[np.int64],
+    keep: NDArray[np.float64],
+    to_all: NDArray[np.float64],
+    closest: NDArray[np.float64],
+    tries: int,
+    k: int,
+    chosen: list[int],
+) -> NDArray[np.float64]:
+    """Add centers from a batch until it runs short; returns the new closest distances."""
+    drawn_at = keep * closest[candidates]
+    position = 0
+    while len(chosen) < k:
+        accepted = np.flatnonzero(drawn_at[position:] < closest[candidates[position:]])[:tries] + position
+        # The first draws of a batch were made under the present law: a full set is there even if the batch is small.
+        if (len(accepted) < tries and position > 0) or len(accepted) == 0:
+            break
+        nearer = np.minimum(closest, to_all[accepted])
+        best = int(nearer.sum(1).argmin())
+        closest = nearer[best]
+        chosen.append(int(candidates[accepted[best]]))
+        position = int(accepted[-1]) + 1
+    return closest
+
+
+def _fill(chosen: list[int], k: int, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    if len(chosen) < k:
+        others = np.delete(np.arange(n), chosen)
+        chosen = chosen + rng.choice(others, k - len(chosen), replace=False).tolist()
+    return np.array(chosen, np.int64)
+
+
+class _GridDistances:
+    """Squared distances between points rounded to integers, exact in float64."""
+
+    def __init__(self, points: Points) -> None:
+        # Values lie in [-1, 1], so with b bits |x|^2 + |c|^2 - 2 x.c is at most 4 d 4^b, which must stay below 2^53.
+        self.points, self.unit = points, 2.0 ** ((51 - math.ceil(math.log2(points.d))) // 2)
+        self.squares = [self._grid(block).square_().sum(1) for block in self._blocks()]
+
+    def _blocks(self) -> list[Tensor]:
+        return [self.points.centered(start, stop) for start, stop in self.points.blocks()]
+
+    def _grid(self, values: Tensor) -> Float[Tensor, "m d"]:
+        return (values.double() * self.unit).round_()
+
+    def to_rows(self, rows: NDArray[np.int64]) -> Float[np.ndarray, "r n"]:
+        """Distances of all points to the given rows."""
+        centers = self._grid(self.points.to_device(self.points.center_values(self.points.exact_rows(rows))))
+        squares = centers.square().sum(1)[:, None]
+        out = np.empty((len(rows), self.points.n))
+        with full_precision():
+            for (start, stop), own in zip(self.points.blocks(), self.squares, strict=True):
+                block = self._grid(self.points.centered(start, stop))
+                distance = torch.addmm(own, centers, block.T, alpha=-2).add_(squares)
+                out[:, start:stop] = distance.cpu().numpy()
+        return out

@@ -1,0 +1,149 @@
+"""The points of one k-means: rows of a source, centered and scaled for products, exact for comparisons."""
+
+import math
+from collections.abc import Iterator
+from typing import Any, Literal, Self, get_args
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor
+
+from strata.curation.errors import ConfigError, DataError
+from strata.curation.kmeans.source import BLOCK, as_source, take_rows
+
+Metric = Literal["euclidean", "cosine"]
+DTypeName = Literal["auto", "float32", "float64"]
+CACHE_BYTES = 8 << 30  # the centered copy is kept in memory up to this size, else made again in each pass
+
+
+class Points:
+    """Rows [n, d] as k-means sees them.
+
+    Two views of the same rows. ``exact``: float64, as given (cosine: normalized); distances that decide anything are
+    computed on it. ``centered``: minus the mean and times a power of two so that all values lie in [-1, 1], in
+    ``dtype`` on ``device``, for matrix products: without centering, float32 products lose the nearest centroid of a
+    third of the points when the mean is 1000 standard deviations away.
+
+    Args:
+        X: ndarray, memmap, tensor or anything with ``shape`` and ``read(start, stop)``, [n, d].
+        metric: "euclidean", or "cosine": rows are normalized (spherical k-means).
+        dtype: of the centroids and products; "auto" is float64 for float64 or integer rows, else float32.
+        device: "auto" is CUDA where there is one.
+
+    Raises:
+        ConfigError: an unknown metric, dtype or device, or X is not a matrix.
+        DataError: NaN or infinite values, or (cosine) rows of zeros; names the first rows.
+    """
+
+    def __init__(
+        self, X: Any, *, metric: Metric = "euclidean", dtype: DTypeName = "auto", device: str = "auto"
+    ) -> None:
+        if metric not in get_args(Metric):
+            raise ConfigError("hierarchy.metric", f"{metric!r} is unknown", f"use one of {get_args(Metric)}")
+        self.source = as_source(X)
+        self.metric: Metric = metric
+        self.n, self.d = self.source.shape
+        self.dtype = _dtype(dtype, self.source.read(0, 1).dtype)
+        self.device = resolve_device(device)
+        self.center, self.scale = self._measure()
+        self._cache: list[Tensor] | None = None
+        if self.n * self.d * self.dtype.itemsize <= CACHE_BYTES:
+            self._cache = [self._center_block(*block) for block in self.blocks()]
+
+    def blocks(self) -> Iterator[tuple[int, int]]:
+        """Row ranges (start, stop) of the fixed blocks."""
+        for start in range(0, self.n, BLOCK):
+            yield start, min(start + BLOCK, self.n)
+
+    def exact(self, start: int, stop: int) -> Float[np.ndarray, "m d"]:
+        """Rows of a range in float64 (cosine: normalized)."""
+        return self._normalized(self.source.read(start, stop))
+
+    def exact_rows(self, rows: NDArray[np.int64]) -> Float[np.ndarray, "m d"]:
+        """Given rows in float64 (cosine: normalized)."""
+        return self._normalized(take_rows(self.source, rows))
+
+    def centered(self, start: int, stop: int) -> Float[Tensor, "m d"]:
+        """One block, centered and scaled, on the device."""
+        return self._center_block(start, stop) if self._cache is None else self._cache[start // BLOCK]
+
+    def center_values(self, values: Float[np.ndarray, "m d"]) -> Float[np.ndarray, "m d"]:
+        """Values in the space of the rows (e.g. centroids) centered and scaled as the points are, float64."""
+        centered: NDArray[np.float64] = (values - self.center) * self.scale
+        return centered
+
+    def to_device(self, values: NDArray[np.float64]) -> Tensor:
+        """A float64 array on the device, in the dtype of the products."""
+        return torch.from_numpy(values).to(self.device, self.dtype)
+
+    def subset(self, rows: NDArray[np.int64]) -> Self:
+        """The given rows as points of their own."""
+        dtype: DTypeName = "float64" if self.dtype == torch.float64 else "float32"
+        return type(self)(take_rows(self.source, rows), metric=self.metric, dtype=dtype, device=str(self.device))
+
+    @property
+    def numpy_dtype(self) -> Any:
+        """Dtype of the centroids."""
+        return np.float64 if self.dtype == torch.float64 else np.float32
+
+    def _normalized(self, values: NDArray[Any]) -> NDArray[np.float64]:
+        rows = np.array(values, np.float64, order="C")
+        if self.metric == "cosine":
+            rows /= np.sqrt(np.square(rows).sum(1, keepdims=True))
+        return rows
+
+    def _center_block(self, start: int, stop: int) -> Tensor:
+        return self.to_device(self.center_values(self.exact(start, stop)))
+
+    def _measure(self) -> tuple[NDArray[np.float64], float]:
+        """Mean of the rows, and the power of two that brings all centered values into [-1, 1]."""
+        total, low, high = np.zeros(self.d), np.full(self.d, np.inf), np.full(self.d, -np.inf)
+        for start, stop in self.blocks():
+            values = self.source.read(start, stop)
+            _check_rows(values, start, self.metric)
+            rows = self._normalized(values)
+            total += rows.sum(0)
+            low, high = np.minimum(low, rows.min(0)), np.maximum(high, rows.max(0))
+        center = total / self.n
+        reach = float(np.maximum(high - center, center - low).max())
+        return center, 2.0 ** -math.frexp(reach)[1] if reach > 0 else 1.0
+
+
+def _check_rows(values: NDArray[Any], start: int, metric: str) -> None:
+    bad = ~np.isfinite(values).all(1)
+    if bad.any():
+        rows = ", ".join(str(row) for row in np.flatnonzero(bad)[:5] + start)
+        raise DataError(f"X has NaN or infinite values in row(s) {rows}; remove these rows or embed them again")
+    if metric == "cosine":
+        zero = ~(values != 0).any(1)
+        if zero.any():
+            rows = ", ".join(str(row) for row in np.flatnonzero(zero)[:5] + start)
+            raise DataError(f"X is zero in row(s) {rows}, which have no direction; remove them or use metric=euclidean")
+
+
+def _dtype(name: str, given: np.dtype[Any]) -> torch.dtype:
+    if name not in get_args(DTypeName):
+        raise ConfigError("hierarchy.dtype", f"{name!r} is unknown", f"use one of {get_args(DTypeName)}")
+    if name == "auto":
+        name = "float32" if given in (np.float16, np.float32) else "float64"
+    return torch.float64 if name == "float64" else torch.float32
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device of a name; "auto" is CUDA where there is one."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError("hierarchy.device", f"{name!r} is not a device", "use auto, cpu or cuda") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("hierarchy.device", f"{name!r}, but torch sees no GPU", "use auto or cpu")
+    return device
+
+
+def as_points(X: Any, *, metric: Metric = "euclidean", dtype: DTypeName = "auto", device: str = "auto") -> Points:
+    """``X`` if it is ``Points`` already (the settings are then its own), else points made of it."""
+    return X if isinstance(X, Points) else Points(X, metric=metric, dtype=dtype, device=device)

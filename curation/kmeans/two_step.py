@@ -1,0 +1,90 @@
+"""Two-step clustering: k-means, then every cluster split on its own. It makes very many clusters affordable."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from strata.curation.allocation import allocate
+from strata.curation.kmeans.distance import assign, squared_distances
+from strata.curation.kmeans.flat import KMeansResult, kmeans
+from strata.curation.kmeans.init import InitName
+from strata.curation.kmeans.points import Points
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What every k-means run of a level shares."""
+
+    init: InitName = "k-means++"
+    n_iter: int = 50
+    tol: float = 0.0
+
+
+def cluster(
+    points: Points,
+    n_clusters: int,
+    n_splits: int,
+    settings: Settings,
+    seed: np.random.SeedSequence,
+    on_iteration: Callable[[], object] | None = None,
+) -> KMeansResult:
+    """``n_clusters * n_splits`` clusters: plain k-means, or for n_splits > 1 k-means and then each cluster split.
+
+    A split is a k-means of the cluster's own points: n_splits parts of each cluster, fewer where it has fewer points
+    (the others then get more, so that the total is exact). At the end every point is assigned to its nearest centroid
+    among all, which may be a part of another cluster. The inertia returned is that of this last assignment; history
+    and number of iterations are those of the first step.
+    """
+    first = kmeans(
+        points,
+        n_clusters,
+        init=settings.init,
+        n_iter=settings.n_iter,
+        tol=settings.tol,
+        random_state=spawned(seed, 0),
+        on_iteration=on_iteration,
+        warn=n_splits == 1,
+    )
+    if n_splits == 1:
+        return first
+    centroids = _split(points, first.labels, n_clusters, n_splits, settings, seed)
+    labels = assign(points, centroids)
+    distances = squared_distances(points, centroids, labels)
+    return replace(
+        first, centroids=centroids, labels=labels, squared_distances=distances, inertia=float(distances.sum())
+    )
+
+
+def _split(
+    points: Points,
+    labels: Int[np.ndarray, " n"],
+    n_clusters: int,
+    n_splits: int,
+    settings: Settings,
+    seed: np.random.SeedSequence,
+) -> Float[np.ndarray, "k d"]:
+    sizes = np.bincount(labels, minlength=n_clusters)
+    rng = np.random.default_rng(spawned(seed, 1))
+    parts = allocate(np.array([n_clusters * n_splits]), sizes, np.zeros(n_clusters, np.int64), rng)
+    members = np.split(np.argsort(labels, kind="stable"), np.cumsum(sizes)[:-1])
+    centroids = [
+        kmeans(
+            points.subset(rows),
+            k,
+            init=settings.init,
+            n_iter=settings.n_iter,
+            tol=settings.tol,
+            random_state=spawned(seed, 2, number),
+            warn=False,
+        ).centroids
+        for number, (rows, k) in enumerate(zip(members, parts.tolist(), strict=True))
+        if k
+    ]
+    return np.concatenate(centroids)
+
+
+def spawned(seed: np.random.SeedSequence, *keys: int) -> np.random.SeedSequence:
+    """The child of a seed with these keys: unlike ``seed.spawn`` it does not depend on what was spawned before."""
+    return np.random.SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, *keys))
