@@ -1,0 +1,195 @@
+"""Settings of the image SSL trainer: everything that changes its result, and nothing that does not."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from strata.curation.errors import ConfigError
+
+
+@dataclass
+class ImageSSLConfig:
+    """DINOv2's recipe. Comments give the public value for ViT-L/14 on ImageNet-22k (`dinov2#configs/train/vitl14.yaml`
+    over `ssl_default_config.yaml`), in steps of 1250 per "epoch"; `configs/ssl/dinov2_vitl_paper.yaml` holds them all.
+
+    Raises:
+        ConfigError: a value is out of range; its field is ``ssl.<name>``.
+    """
+
+    # Model: a name that timm knows as a VisionTransformer, and what to change about it
+    backbone: str = "vit_small_patch16_224"  # dinov2: ViT-L/14, SwiGLU, LayerScale 1e-5, drop path 0.4 (student only)
+    model_kwargs: dict[str, Any] = field(default_factory=dict)  # timm keywords: patch_size, embed_dim, reg_tokens, ...
+
+    # Length and data
+    steps: int = 10_000  # dinov2: 625_000
+    batch_size: int = 256  # images; dinov2: 3072 (96 GPUs x 32)
+    cache_size: int = 256  # pixels; side of the square to which an image is resized once, before cropping
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+    # Crops; a scale is a share of the image's area
+    global_size: int = 224  # 224
+    local_size: int = 96  # 98 (patch 14)
+    n_local: int = 8  # 8
+    global_scale: tuple[float, float] = (0.32, 1.0)  # (0.32, 1.0)
+    local_scale: tuple[float, float] = (0.05, 0.32)  # (0.05, 0.32)
+
+    # Augmentation; a probability is per crop, and of three values the last is for local crops
+    flip: float = 0.5  # 0.5
+    jitter: float = 0.8  # 0.8; share of crops whose color is jittered
+    brightness: float = 0.4  # 0.4
+    contrast: float = 0.4  # 0.4
+    saturation: float = 0.2  # 0.2
+    hue: float = 0.1  # 0.1
+    gray: float = 0.2  # 0.2
+    blur: tuple[float, float, float] = (1.0, 0.1, 0.5)  # (1.0, 0.1, 0.5): global 1, global 2, local
+    blur_sigma: tuple[float, float] = (0.1, 2.0)  # pixels; (0.1, 2.0)
+    solarize: tuple[float, float, float] = (0.0, 0.2, 0.0)  # (0.0, 0.2, 0.0)
+
+    # Losses
+    dino_weight: float = 1.0  # 1.0
+    ibot_weight: float = 1.0  # 1.0
+    koleo_weight: float = 0.1  # 0.1
+    mask_probability: float = 0.5  # 0.5; share of the global crops of a batch that are masked
+    mask_ratio: tuple[float, float] = (0.1, 0.5)  # (0.1, 0.5); share of the patches that a masked crop hides
+
+    # Heads
+    n_prototypes: int = 65_536  # 131_072
+    head_hidden: int = 2048  # 2048
+    head_bottleneck: int = 256  # 384 for DINO
+    head_layers: int = 3  # 3
+    ibot_separate_head: bool = True  # True; else the DINO head also reads the patches
+    ibot_n_prototypes: int = 65_536  # 131_072
+    ibot_bottleneck: int = 256  # 256
+
+    # Teacher
+    centering: str = "sinkhorn"  # sinkhorn; or "softmax": running mean, as DINO
+    sinkhorn_iterations: int = 3  # 3
+    center_momentum: float = 0.9  # 0.9 (used by softmax only)
+    student_temperature: float = 0.1  # 0.1
+    teacher_temperature_start: float = 0.04  # 0.04
+    teacher_temperature: float = 0.07  # 0.07
+    teacher_temperature_steps: int = 3_000  # 37_500; linear from start to end over these, then constant
+    momentum: float = 0.992  # 0.994; of the teacher's average, cosine to momentum_end
+    momentum_end: float = 1.0  # 1.0
+
+    # Optimizer: AdamW
+    base_lr: float = 2e-4  # 2e-4 at batch 1024, scaled by sqrt(batch_size / 1024); cosine to min_lr
+    min_lr: float = 1e-6  # 1e-6
+    warmup_steps: int = 1_000  # 100_000
+    weight_decay: float = 0.04  # 0.04, cosine to weight_decay_end
+    weight_decay_end: float = 0.2  # 0.2
+    betas: tuple[float, float] = (0.9, 0.999)  # (0.9, 0.999)
+    layer_decay: float = 0.9  # 1.0 for ViT-L/14 (0.9 for the short recipe): lr of block i x layer_decay^(depth - i)
+    patch_embed_lr: float = 0.2  # 0.2; factor on the lr of the patch embedding
+    freeze_last_layer_steps: int = 100  # 1250; the prototypes' lr is 0 for these
+    clip_grad: float = 3.0  # 3.0; norm, of the backbone and of each head apart; 0 = off
+    precision: str = "32-true"  # fp16 with FSDP; here "32-true" or "bf16-mixed" (losses are always float32)
+
+    checkpoint_every: int = 500  # steps
+
+    @property
+    def lr(self) -> float:
+        """Peak learning rate after the square-root scaling with the batch size."""
+        return self.base_lr * math.sqrt(self.batch_size / 1024)
+
+    def __post_init__(self) -> None:
+        """Check every field by itself and against the others. The model is checked where it is made (``backbone.py``)."""
+        # A config file gives lists; the fields are tuples
+        for name in (
+            "mean",
+            "std",
+            "global_scale",
+            "local_scale",
+            "blur",
+            "blur_sigma",
+            "solarize",
+            "mask_ratio",
+            "betas",
+        ):
+            setattr(self, name, tuple(getattr(self, name)))
+        self.model_kwargs = dict(self.model_kwargs)
+        self._check_counts()
+        self._check_shares()
+        self._check_reals()
+        self._check_choices()
+
+    def _check_counts(self) -> None:
+        for name, least in _COUNTS.items():
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise ConfigError(f"ssl.{name}", f"is {value!r}", f"give a whole number of at least {least}")
+        for name in ("global_size", "local_size"):
+            if getattr(self, name) > self.cache_size:
+                raise ConfigError(
+                    f"ssl.{name}",
+                    f"a crop of {getattr(self, name)} px is larger than the cached image of {self.cache_size} px",
+                    "lower it or raise ssl.cache_size",
+                )
+        for name in ("warmup_steps", "teacher_temperature_steps", "freeze_last_layer_steps"):
+            if getattr(self, name) > self.steps:
+                raise ConfigError(f"ssl.{name}", f"{getattr(self, name)} exceeds ssl.steps={self.steps}", "lower it")
+
+    def _check_shares(self) -> None:
+        for name in (
+            "flip",
+            "jitter",
+            "gray",
+            "mask_probability",
+            "momentum",
+            "momentum_end",
+            "center_momentum",
+            "hue",
+        ):
+            _within(name, getattr(self, name), 0.0, 1.0)
+        for name, length in (("blur", 3), ("solarize", 3), ("betas", 2)):
+            values = getattr(self, name)
+            if len(values) != length:
+                raise ConfigError(f"ssl.{name}", f"has {len(values)} values", f"give {length}")
+            for value in values:
+                _within(name, value, 0.0, 1.0)
+        for name in ("global_scale", "local_scale", "mask_ratio", "blur_sigma"):
+            values = getattr(self, name)
+            top = 1.0 if name != "blur_sigma" else float(self.cache_size)
+            if len(values) != 2 or not 0.0 < values[0] <= values[1] <= top:
+                raise ConfigError(f"ssl.{name}", f"is {values}", f"give (low, high) with 0 < low <= high <= {top:g}")
+
+    def _check_reals(self) -> None:
+        for name in ("brightness", "contrast", "saturation", "dino_weight", "ibot_weight", "koleo_weight", "min_lr"):
+            _within(name, getattr(self, name), 0.0, math.inf)
+        for name in ("weight_decay", "weight_decay_end", "clip_grad", "patch_embed_lr"):
+            _within(name, getattr(self, name), 0.0, math.inf)
+        for name in (
+            "student_temperature",
+            "teacher_temperature_start",
+            "teacher_temperature",
+            "base_lr",
+            "layer_decay",
+        ):
+            _within(name, getattr(self, name), 1e-12, math.inf)
+        for name in ("mean", "std"):
+            if len(getattr(self, name)) != 3:
+                raise ConfigError(f"ssl.{name}", f"is {getattr(self, name)}", "give one value for each of R, G, B")
+        if min(self.std) <= 0:
+            raise ConfigError("ssl.std", f"is {self.std}", "give positive values")
+        if self.dino_weight + self.ibot_weight == 0:
+            raise ConfigError("ssl.dino_weight", "no loss teaches the student", "raise dino_weight or ibot_weight")
+
+    def _check_choices(self) -> None:
+        for name, choices in (("centering", ("sinkhorn", "softmax")), ("precision", ("32-true", "bf16-mixed"))):
+            if getattr(self, name) not in choices:
+                raise ConfigError(f"ssl.{name}", f"is {getattr(self, name)!r}", f"give one of {', '.join(choices)}")
+
+
+_COUNTS = {
+    "steps": 1, "batch_size": 1, "cache_size": 1, "global_size": 1, "local_size": 1, "n_local": 0, "n_prototypes": 2,
+    "head_hidden": 1, "head_bottleneck": 1, "head_layers": 1, "ibot_n_prototypes": 2, "ibot_bottleneck": 1,
+    "sinkhorn_iterations": 1, "teacher_temperature_steps": 0, "warmup_steps": 0, "freeze_last_layer_steps": 0,
+    "checkpoint_every": 1,
+}  # fmt: skip
+
+
+def _within(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:  # also refuses NaN
+        limit = f"between {low:g} and {high:g}" if high < math.inf else f"of at least {low:g}"
+        raise ConfigError(f"ssl.{name}", f"is {value}", f"give a number {limit}")

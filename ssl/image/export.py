@@ -1,0 +1,48 @@
+"""A trained backbone as a folder that timm opens without us."""
+
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+from timm.models.vision_transformer import VisionTransformer
+
+from strata.curation.artifact import write_json
+from strata.ssl.image.backbone import model_args
+from strata.ssl.image.config import ImageSSLConfig
+
+
+def export_config(vit: VisionTransformer, config: ImageSSLConfig) -> dict[str, Any]:
+    """``config.json`` in the layout of timm's hub: architecture, model_args, num_features and pretrained_cfg.
+
+    ``timm.create_model(architecture, **model_args, num_classes=0)`` rebuilds the network.
+    """
+    return {
+        "architecture": config.backbone,
+        "num_classes": 0,
+        "num_features": vit.num_features,
+        "global_pool": "token",
+        "model_args": model_args(config),
+        "pretrained_cfg": {
+            "input_size": [3, config.global_size, config.global_size],
+            "fixed_input_size": False,
+            "interpolation": "bicubic",
+            "crop_pct": 1.0,
+            "crop_mode": "center",
+            "mean": list(config.mean),
+            "std": list(config.std),
+            "num_classes": 0,
+            "pool_size": None,
+            "first_conv": "patch_embed.proj",
+            "classifier": "head",
+        },
+    }
+
+
+def export_backbone(
+    teacher: VisionTransformer, student: VisionTransformer, config: ImageSSLConfig, folder: Path
+) -> None:
+    """Write ``config.json``, ``model.safetensors`` (the teacher) and ``student.safetensors`` into ``folder``."""
+    for name, vit in (("model", teacher), ("student", student)):
+        tensors = {key: value.detach().cpu().contiguous() for key, value in vit.state_dict().items()}
+        save_file(tensors, folder / f"{name}.safetensors")
+    write_json(folder / "config.json", export_config(teacher, config))

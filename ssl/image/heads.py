@@ -1,0 +1,51 @@
+"""Prototype head: MLP to a bottleneck, L2 norm, then cosines with the prototypes (DINO's head)."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Prototypes(nn.Module):
+    """Cosine of unit vectors with k learned unit vectors: a weight-normed linear layer with its gain fixed at 1."""
+
+    def __init__(self, dim: int, n_prototypes: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(n_prototypes, dim))
+        nn.init.trunc_normal_(self.weight, std=0.02)
+
+    def forward(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n k"]:
+        """Scores in [-1, 1]."""
+        return F.linear(x, F.normalize(self.weight, dim=-1))
+
+
+class PrototypeHead(nn.Module):
+    """Maps backbone features to scores over prototypes.
+
+    Args:
+        dim: of the features.
+        hidden: width of the MLP.
+        bottleneck: dimension in which features and prototypes meet.
+        n_prototypes: k.
+        n_layers: linear layers of the MLP, the bottleneck's among them.
+
+    Source: Caron et al., arXiv:2104.14294, App. C; `dinov2#layers/dino_head.py`.
+    """
+
+    def __init__(self, dim: int, hidden: int, bottleneck: int, n_prototypes: int, n_layers: int = 3) -> None:
+        super().__init__()
+        widths = [dim] + [hidden] * (n_layers - 1) + [bottleneck]
+        layers: list[nn.Module] = []
+        for before, after in zip(widths, widths[1:], strict=False):
+            layers += [nn.Linear(before, after), nn.GELU()]
+        self.mlp = nn.Sequential(*layers[:-1])
+        self.last_layer = Prototypes(bottleneck, n_prototypes)
+        for module in self.mlp:
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
+
+    def forward(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n k"]:
+        """Scores of each row."""
+        x = F.normalize(self.mlp(x), dim=-1, eps=1e-6)
+        return self.last_layer(x)

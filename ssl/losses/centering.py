@@ -1,0 +1,36 @@
+"""Softmax centering: subtract a running mean of the teacher's scores, then sharpen (DINO)."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+@torch.no_grad()
+def softmax_center(
+    logits: Float[Tensor, "n k"], center: Float[Tensor, " k"], temperature: float
+) -> Float[Tensor, "n k"]:
+    """softmax((logits - center) / temperature), in float32. Source: Caron et al., arXiv:2104.14294, Sec. 3.1, eq. 4."""
+    return torch.softmax((logits.float() - center) / temperature, dim=-1)
+
+
+class SoftmaxCentering(nn.Module):
+    """Keeps the running center. The probabilities of a batch use the center as it was before that batch.
+
+    Args:
+        n_prototypes: k.
+        momentum: of the running mean; DINO's and DINOv2's value is 0.9.
+    """
+
+    center: Tensor
+
+    def __init__(self, n_prototypes: int, momentum: float = 0.9) -> None:
+        super().__init__()
+        self.momentum = momentum
+        self.register_buffer("center", torch.zeros(n_prototypes))
+
+    def forward(self, logits: Float[Tensor, "n k"], temperature: float) -> Float[Tensor, "n k"]:
+        """Teacher probabilities of a batch; then moves the center towards the batch mean (unless the batch is empty)."""
+        probabilities = softmax_center(logits, self.center, temperature)
+        if self.training and logits.shape[0] > 0:
+            self.center.lerp_(logits.detach().float().mean(dim=0), 1.0 - self.momentum)
+        return probabilities
