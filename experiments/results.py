@@ -62,7 +62,7 @@ def _data(arm: str, seed: int, subset: Path, key: str) -> list[Value]:
     images = pq.read_metadata(subset / "subset.parquet").num_rows
     values = [Value(arm, seed, "data", "images", images, stage=key)]
     if (subset / "balance.json").is_file():
-        balance = json.loads((subset / "balance.json").read_text())
+        balance = json.loads((subset / "balance.json").read_text()).get("labels", {}).get("subset", {})
         values += [Value(arm, seed, "data", name, balance[name], stage=key) for name in BALANCE if name in balance]
     return values
 

@@ -61,7 +61,7 @@ class Tracker:
             import wandb
 
             for folder in inputs:
-                run.use_artifact(_artifact(folder))
+                _use(run, _artifact(folder))
             run.log({"table": wandb.Table(columns=list(columns), data=rows), "figure": wandb.Image(str(figure))})
             run.finish()
 
@@ -81,7 +81,7 @@ class Tracker:
                 id=spec["key"],
                 name=f"{spec['kind']} {spec['label']}",
                 tags=self.tags,
-                config=spec["config"],
+                config={**spec["config"], "inputs": {role: Path(path).name for role, path in spec["inputs"].items()}},
                 dir=str(self.directory),
                 mode=self.mode,  # type: ignore[arg-type]
                 resume="allow" if self.mode == "online" else None,
@@ -94,7 +94,7 @@ class Tracker:
     def _finish(self, run: Any, spec: dict[str, Any], replay: bool) -> None:
         out = Path(spec["out"])
         for folder in spec["inputs"].values():
-            run.use_artifact(_artifact(Path(folder)))
+            _use(run, _artifact(Path(folder)))
         history = out / "metrics.jsonl"
         if replay and history.is_file():
             for line in history.read_text().splitlines():
@@ -147,6 +147,17 @@ def _artifact(folder: Path) -> Any:
     return artifact
 
 
+def _use(run: Any, artifact: Any) -> None:
+    """Declare an input. Offline, ``use_artifact`` refuses, so we write the record that it writes for a new artifact.
+
+    `wandb sync` turns that record into the edge of the lineage graph.
+    """
+    if run.settings._offline:
+        run._log_artifact(artifact, is_user_created=True, use_after_commit=True)
+    else:
+        run.use_artifact(artifact)
+
+
 def _summary(out: Path) -> dict[str, Any]:
     """Numbers of a finished stage that are worth a column in W&B."""
     values: dict[str, Any] = {}
@@ -154,6 +165,6 @@ def _summary(out: Path) -> dict[str, Any]:
         for score in json.loads((out / "scores.json").read_text()):
             values[f"eval/{score['protocol']}/{score['benchmark']}/{score['metric']}"] = score["value"]
     if (out / "balance.json").is_file():
-        numbers = json.loads((out / "balance.json").read_text())
-        values |= {f"balance/{name}": value for name, value in numbers.items() if isinstance(value, int | float)}
+        numbers = json.loads((out / "balance.json").read_text()).get("labels", {}).get("subset", {})
+        values |= {f"balance/{name}": value for name, value in numbers.items()}
     return values

@@ -89,12 +89,8 @@ def squared_distances(
 ) -> Float[np.ndarray, " n"]:
     """Squared Euclidean distance of every point to the centroid of its label, float64."""
     out = np.empty(points.n)
-    step = max(1, _CHUNK // points.d)
-    for start, stop in points.blocks():
-        rows = points.exact(start, stop)
-        for low in range(0, stop - start, step):
-            part = slice(low, min(low + step, stop - start))
-            out[start:stop][part] = _tree_sum_of_squares(rows[part] - centroids[labels[start:stop][part]])
+    for start, stop in points.steps(0, points.n):
+        out[start:stop] = _tree_sum_of_squares(points.exact(start, stop) - centroids[labels[start:stop]])
     return out
 
 

@@ -84,15 +84,16 @@ def kmeans(
     distance = squared_distances(points, best.centroids, best.labels)
     inertia = float(distance.sum() if weight is None else (distance * weight).sum())
     if warn:
-        _warn_of_empty(best.labels, n_clusters)
+        warn_of_empty(best.labels, n_clusters)
     return KMeansResult(best.centroids, best.labels, distance, inertia, best.n_iter, best.converged, best.history)
 
 
-def _warn_of_empty(labels: NDArray[np.int32], k: int) -> None:
+def warn_of_empty(labels: Int[np.ndarray, " n"], k: int, name: str = "k-means") -> None:
+    """Warn if not every one of ``k`` clusters has points."""
     distinct = int((np.bincount(labels, minlength=k) > 0).sum())
     if distinct < k:
         warnings.warn(
-            f"k-means found {distinct} distinct clusters of the {k} asked for: the others are empty "
+            f"{name} found {distinct} distinct clusters of the {k} asked for: the others are empty "
             "(fewer distinct points than clusters, or a poor init)",
             RuntimeWarning,
             stacklevel=3,

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from strata.curation.kmeans.distance import assign, squared_distances
+from strata.curation.kmeans.flat import warn_of_empty
 from strata.curation.kmeans.points import Points
 from strata.curation.kmeans.resample import ResampleBy, resampled_rows
 from strata.curation.kmeans.two_step import Settings, cluster, spawned
@@ -63,5 +64,6 @@ def fit_level(
             n_iter.append(run.n_iter)
             history.append(run.history)
         bar.update(bar.total - bar.n)
+    warn_of_empty(labels, total, name)
     seconds = time.perf_counter() - began
     return LevelFit(centroids, labels, distances, inertias[-1], inertias, n_iter, history, seconds)

@@ -1,10 +1,10 @@
 """Greedy k-means++ (Arthur and Vassilvitskii 2007), drawn in batches with rejection: exact law, few passes.
 
-Each new center is the best of m = 2 + int(ln k) points drawn with probability proportional to D^2, the squared distance
-to the nearest center so far; the best leaves the smallest sum of D^2. Drawn one center at a time that is k skinny
-passes over the data. Here a batch of candidates is drawn from the present law, and its distances to all points are one matrix
-product. As centers are added the law changes, and a candidate drawn under the old one is kept with probability
-D^2 now / D^2 then, which makes the kept ones independent draws of the new law.
+Each new center is the best of m = 2 + int(ln k) points drawn with probability proportional to D^2, the squared
+distance to the nearest center so far; the best leaves the smallest sum of D^2. Drawn one center at a time that is k
+skinny passes over the data. Here a batch of candidates is drawn from the present law, and its distances to all points
+are one matrix product. As centers are added the law changes, and a candidate drawn under the old one is kept with
+probability D^2 now / D^2 then, which makes the kept ones independent draws of the new law.
 
 Rows are rounded to a grid of integers so small that every product sum is an exact integer in float64. The choice
 therefore does not depend on the order in which a matrix product adds, that is on tiles, threads or the machine.

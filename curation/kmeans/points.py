@@ -15,6 +15,7 @@ from strata.curation.kmeans.source import BLOCK, as_source, take_rows
 
 Metric = Literal["euclidean", "cosine"]
 DTypeName = Literal["auto", "float32", "float64"]
+STEP = 8192  # rows whose float64 copy is held at a time
 CACHE_BYTES = 8 << 30  # the centered copy is kept in memory up to this size, else made again in each pass
 
 
@@ -57,6 +58,11 @@ class Points:
         for start in range(0, self.n, BLOCK):
             yield start, min(start + BLOCK, self.n)
 
+    def steps(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
+        """A range in steps that are small enough to hold in float64."""
+        for low in range(start, stop, STEP):
+            yield low, min(low + STEP, stop)
+
     def exact(self, start: int, stop: int) -> Float[np.ndarray, "m d"]:
         """Rows of a range in float64 (cosine: normalized)."""
         return self._normalized(self.source.read(start, stop))
@@ -95,12 +101,15 @@ class Points:
         return rows
 
     def _center_block(self, start: int, stop: int) -> Tensor:
-        return self.to_device(self.center_values(self.exact(start, stop)))
+        out = torch.empty(stop - start, self.d, dtype=self.dtype, device=self.device)
+        for low, high in self.steps(start, stop):
+            out[low - start : high - start] = self.to_device(self.center_values(self.exact(low, high)))
+        return out
 
     def _measure(self) -> tuple[NDArray[np.float64], float]:
         """Mean of the rows, and the power of two that brings all centered values into [-1, 1]."""
         total, low, high = np.zeros(self.d), np.full(self.d, np.inf), np.full(self.d, -np.inf)
-        for start, stop in self.blocks():
+        for start, stop in self.steps(0, self.n):
             values = self.source.read(start, stop)
             _check_rows(values, start, self.metric)
             rows = self._normalized(values)

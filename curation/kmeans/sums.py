@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from strata.curation.kmeans.points import Points
+from strata.curation.kmeans.points import STEP, Points
 
 
 @dataclass
@@ -35,10 +35,7 @@ class ClusterSums:
             used, labels = np.unique(labels, return_inverse=True)
         else:
             used = np.arange(k)
-        values = rows.double()
-        if weight is not None:
-            values = values * torch.from_numpy(weight).to(values.device)[:, None]
-        self.totals[used] += _segment_sums(values, labels, len(used))
+        self.totals[used] += _segment_sums(rows, labels, weight, len(used))
         self.weights[used] += np.bincount(labels, weight, minlength=len(used))
 
     def means(self, points: Points, previous: Float[np.ndarray, "k d"]) -> Float[np.ndarray, "k d"]:
@@ -62,12 +59,20 @@ class ClusterSums:
         return max(0.0, float(value)) / points.scale**2
 
 
-def _segment_sums(values: Float[Tensor, "m d"], labels: NDArray[np.int64], k: int) -> NDArray[np.float64]:
-    index = torch.from_numpy(labels.astype(np.int64)).to(values.device)
-    if values.device.type == "cpu":
-        sums = torch.zeros(k, values.shape[1], dtype=torch.float64)
-        return sums.index_add_(0, index, values).numpy()  # adds in row order, whatever the threads
+def _segment_sums(
+    rows: Float[Tensor, "m d"], labels: NDArray[np.int64], weight: NDArray[np.float64] | None, k: int
+) -> NDArray[np.float64]:
+    index = torch.from_numpy(labels.astype(np.int64)).to(rows.device)
+    factor = None if weight is None else torch.from_numpy(weight).to(rows.device)[:, None]
+    if rows.device.type == "cpu":
+        sums = torch.zeros(k, rows.shape[1], dtype=torch.float64)
+        for low in range(0, len(rows), STEP):
+            part = slice(low, low + STEP)
+            values = rows[part].double() if factor is None else rows[part] * factor[part]
+            sums.index_add_(0, index[part], values)  # adds in row order, whatever the threads
+        return sums.numpy()
     order = torch.argsort(index, stable=True)  # on a GPU index_add_ adds in any order; sorted segments do not
+    values = rows.double() if factor is None else rows * factor
     lengths = torch.bincount(index, minlength=k)
     return torch.segment_reduce(values[order], "sum", lengths=lengths).cpu().numpy()
 

@@ -45,7 +45,7 @@ def cluster(
         tol=settings.tol,
         random_state=spawned(seed, 0),
         on_iteration=on_iteration,
-        warn=n_splits == 1,
+        warn=False,
     )
     if n_splits == 1:
         return first

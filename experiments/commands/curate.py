@@ -2,20 +2,18 @@
 
 import shutil
 from pathlib import Path
-
-import hydra
-from omegaconf import DictConfig
+from typing import Any
 
 from strata.curation.errors import ConfigError
+from strata.experiments.app import app
 from strata.experiments.plan import ARM_SETTINGS, Pools, plan_sample
-from strata.experiments.session import open_runner, open_store, plain
+from strata.experiments.session import open_runner, open_store
 from strata.experiments.stage import unique
 
 
-@hydra.main(version_base="1.3", config_path="pkg://strata.configs", config_name="curate")
-def main(composed: DictConfig) -> None:
+@app("curate")
+def main(config: dict[str, Any]) -> None:
     """Curate one pool and copy the subset to ``out``."""
-    config = plain(composed)
     out = Path(config["out"])
     if out.exists():
         raise ConfigError("out", f"{out} exists already", "name a new folder")

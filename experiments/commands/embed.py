@@ -2,20 +2,18 @@
 
 import shutil
 from pathlib import Path
-
-import hydra
-from omegaconf import DictConfig
+from typing import Any
 
 from strata.curation.errors import ConfigError
+from strata.experiments.app import app
 from strata.experiments.plan import Pools, plan_embed
-from strata.experiments.session import open_runner, open_store, plain
+from strata.experiments.session import open_runner, open_store
 from strata.experiments.stage import unique
 
 
-@hydra.main(version_base="1.3", config_path="pkg://strata.configs", config_name="embed")
-def main(composed: DictConfig) -> None:
+@app("embed")
+def main(config: dict[str, Any]) -> None:
     """Embed; with ``out`` the store is copied there, else it stays in the runs folder."""
-    config = plain(composed)
     out = Path(config["out"]) if config["out"] else None
     if out is not None and out.exists():
         raise ConfigError("out", f"{out} exists already", "name a new folder")

@@ -4,20 +4,18 @@ import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
-
-import hydra
-from omegaconf import DictConfig
+from typing import Any
 
 from strata.curation.errors import ConfigError
+from strata.experiments.app import app
 from strata.experiments.plan import plan_features, plan_score
-from strata.experiments.session import open_runner, open_store, plain
+from strata.experiments.session import open_runner, open_store
 from strata.experiments.stage import unique
 
 
-@hydra.main(version_base="1.3", config_path="pkg://strata.configs", config_name="eval")
-def main(composed: DictConfig) -> None:
+@app("eval")
+def main(config: dict[str, Any]) -> None:
     """Extract features once, run every protocol, print the scores."""
-    config = plain(composed)
     backbone = config["backbone"]
     label = Path(backbone).name
     if not config["benchmarks"]:

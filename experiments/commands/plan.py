@@ -1,18 +1,17 @@
 """`strata plan`: the stages of an experiment, what is cached, and what the rest will cost. Writes nothing."""
 
-import hydra
-from omegaconf import DictConfig
+from typing import Any
 
+from strata.experiments.app import app
 from strata.experiments.cost import predict
 from strata.experiments.plan import iter_kinds, make_plan
 from strata.experiments.runner import clock
-from strata.experiments.session import open_runner, open_store, plain
+from strata.experiments.session import open_runner, open_store
 
 
-@hydra.main(version_base="1.3", config_path="pkg://strata.configs", config_name="run")
-def main(composed: DictConfig) -> None:
+@app("run")
+def main(config: dict[str, Any]) -> None:
     """Print one line per kind of stage, or per stage with ``list=true``."""
-    config = plain(composed)
     plan, store = make_plan(config), open_store(config)
     workers = max(1, open_runner(config, store, plan.name).workers)
     stages = plan.stages

@@ -1,19 +1,18 @@
 """`strata run`: everything of an experiment that is not done yet, then its table and figure."""
 
-import hydra
-from omegaconf import DictConfig
+from typing import Any
 
+from strata.experiments.app import app
 from strata.experiments.plan import make_plan
 from strata.experiments.report import write_report
 from strata.experiments.runner import say
-from strata.experiments.session import open_runner, open_store, plain, report_folder
+from strata.experiments.session import open_runner, open_store, report_folder
 from strata.experiments.tracking import Tracker
 
 
-@hydra.main(version_base="1.3", config_path="pkg://strata.configs", config_name="run")
-def main(composed: DictConfig) -> None:
+@app("run")
+def main(config: dict[str, Any]) -> None:
     """Plan, run, report."""
-    config = plain(composed)
     plan = make_plan(config)
     store = open_store(config)
     runner = open_runner(config, store, plan.name)

@@ -1,18 +1,17 @@
 """`strata table`: the table and figure of what is finished; cells of unfinished runs say so."""
 
-import hydra
-from omegaconf import DictConfig
+from typing import Any
 
+from strata.experiments.app import app
 from strata.experiments.plan import make_plan
 from strata.experiments.report import write_report
 from strata.experiments.runner import say
-from strata.experiments.session import open_store, plain, report_folder
+from strata.experiments.session import open_store, report_folder
 
 
-@hydra.main(version_base="1.3", config_path="pkg://strata.configs", config_name="run")
-def main(composed: DictConfig) -> None:
+@app("run")
+def main(config: dict[str, Any]) -> None:
     """Collect, write, print."""
-    config = plain(composed)
     plan, store = make_plan(config), open_store(config)
     folder = report_folder(plan, config)
     tables = write_report(plan, store, config, folder)

@@ -1,17 +1,15 @@
 """`strata why`: the chain of stages, configs and commits behind a result."""
 
 import json
+from typing import Any
 
-import hydra
-from omegaconf import DictConfig
-
-from strata.experiments.session import open_store, plain
+from strata.experiments.app import app
+from strata.experiments.session import open_store
 
 
-@hydra.main(version_base="1.3", config_path="pkg://strata.configs", config_name="why")
-def main(composed: DictConfig) -> None:
+@app("why")
+def main(config: dict[str, Any]) -> None:
     """Print a tree: the stage, then its inputs, each with its config and how it was run."""
-    config = plain(composed)
     store = open_store(config)
     for depth, folder, manifest in store.lineage(store.find(str(config["key"]))):
         indent = "    " * depth

@@ -5,6 +5,7 @@ from typing import Any
 import timm
 import torch
 from jaxtyping import Bool, Float
+from timm.models import is_model_in_modules
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
@@ -24,9 +25,11 @@ def create_backbone(config: ImageSSLConfig) -> VisionTransformer:
         ConfigError: timm does not know the name or a keyword, the model is not a ViT with a CLS token that reads RGB, or
             its patch size does not divide a crop.
     """
-    if not timm.is_model(config.backbone):
+    if not is_model_in_modules(config.backbone, {"vision_transformer"}):
         raise ConfigError(
-            "ssl.backbone", f"timm has no model named {config.backbone!r}", "pick one of timm.list_models('vit_*')"
+            "ssl.backbone",
+            f"timm has no VisionTransformer named {config.backbone!r}",
+            "pick one of timm.list_models(module='vision_transformer')",
         )
     try:
         model = timm.create_model(config.backbone, pretrained=False, num_classes=0, **model_args(config))

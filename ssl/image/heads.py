@@ -42,7 +42,8 @@ class PrototypeHead(nn.Module):
         self.last_layer = Prototypes(bottleneck, n_prototypes)
         for module in self.mlp:
             if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02)
+                # dinov2's 0.02 is 1/sqrt(fan in) at its width of 2048; narrower layers need more to pass a signal
+                nn.init.trunc_normal_(module.weight, std=module.in_features**-0.5)
                 nn.init.zeros_(module.bias)
 
     def forward(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n k"]:

@@ -3,6 +3,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from strata.curation.errors import ConfigError, DataError
 from strata.curation.kmeans import distance, points
 from strata.curation.kmeans.distance import assign, squared_distances
@@ -24,7 +25,7 @@ def test_labels_are_those_of_float64_brute_force(mean, dtype):
 
 
 def test_offset_data_needs_centering():
-    """B5: the product formula in float32 without centering goes wrong; if it did not, the test above would show nothing."""
+    """B5: the product formula in float32 without centering goes wrong; else the test above would show nothing."""
     rng = np.random.default_rng(0)
     X = (rng.standard_normal((3000, 16)) + 1000).astype(np.float32)
     C = (rng.standard_normal((64, 16)) + 1000).astype(np.float32)
@@ -62,8 +63,8 @@ def test_tight_clump_far_from_an_outlier_group_is_still_exact():
 @pytest.mark.parametrize("threads", [1, 2])
 def test_labels_do_not_depend_on_tiles_or_threads(tile, threads):
     rng = np.random.default_rng(0)
-    X = rng.integers(-3, 4, (4000, 6)).astype(np.float32)  # many exact ties
-    C = rng.integers(-3, 4, (700, 6)).astype(np.float32)
+    X = rng.integers(-3, 4, (600, 6)).astype(np.float32)  # many exact ties
+    C = rng.integers(-3, 4, (300, 6)).astype(np.float32)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:

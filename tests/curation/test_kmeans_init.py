@@ -2,12 +2,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import chi2
+from sklearn.cluster import kmeans_plusplus
+
 from strata.curation.kmeans import plus_plus as module
 from strata.curation.kmeans.flat import kmeans
 from strata.curation.kmeans.init import shares_to_counts
 from strata.curation.kmeans.plus_plus import plus_plus
 from strata.curation.kmeans.points import Points
-from sklearn.cluster import kmeans_plusplus
 
 
 def potential(X, rows):
@@ -26,11 +28,11 @@ def naive_plus_plus(X, k, rng):
 
 
 def test_law_is_that_of_one_center_at_a_time():
-    """On five weighted spots: how often each set of spots is chosen, batched against naive (4,000 draws each)."""
+    """On five weighted spots: how often each set of spots is chosen, batched against naive (3,000 and 750 draws)."""
     spots = np.array([[0.0, 0], [1, 0], [0, 2], [4, 4], [4, 5]])
     X = np.repeat(spots, [6, 5, 3, 2, 1], axis=0)
     group = np.repeat(np.arange(5), [6, 5, 3, 2, 1])
-    points, draws, k = Points(X), 4000, 4
+    points, draws, k = Points(X), 3000, 4
     counts = {"batched": {}, "naive": {}}
     for seed in range(draws):
         for name, rows in (
@@ -46,29 +48,29 @@ def test_law_is_that_of_one_center_at_a_time():
         assert abs(p - q) < 4.5 * spread + 0.002, (chosen, p, q)
 
 
-def test_rejection_inside_a_batch_keeps_the_law(monkeypatch):
-    """The second center given a first, with one large batch for all, against the exact probabilities of greedy D^2."""
+def test_rejection_inside_a_batch_keeps_the_law():
+    """Ordered triples of centers against the exact probabilities of greedy D^2 draws."""
     X = np.array([[0.0], [1.0], [2.0], [10.0], [11.0]])
-    points, k, n = Points(X), 3, 6000
+    points, k, n = Points(X), 3, 8_000
     tries = 2 + int(np.log(k))
-    assert tries == 3
-    triples = np.zeros((5, 5, 5))
+    seen = np.zeros((5, 5, 5))
     for seed in range(n):
-        triples[tuple(plus_plus(points, k, np.random.default_rng(seed)))] += 1
+        seen[tuple(plus_plus(points, k, np.random.default_rng(seed)))] += 1
     expected = np.zeros((5, 5, 5))
     for first in range(5):
         d1 = np.square(X[:, 0] - X[first, 0])
         for second, p2 in greedy_law(X, d1, tries).items():
             d2 = np.minimum(d1, np.square(X[:, 0] - X[second, 0]))
             for third, p3 in greedy_law(X, d2, tries).items():
-                expected[first, second, third] += p2 * p3 / 5
-    seen = triples / n
-    assert np.abs(seen - expected).max() < 4.5 * np.sqrt(expected.max() / n)
-    assert 0.5 * np.abs(seen - expected).sum() < 0.03
+                expected[first, second, third] += n * p2 * p3 / 5
+    assert seen[expected == 0].sum() == 0
+    often = expected >= 5
+    statistic = (np.square(seen - expected)[often] / expected[often]).sum()
+    assert chi2.sf(statistic, often.sum() - 1) > 1e-3
 
 
 def greedy_law(X, closest, tries):
-    """Probability that each point wins among ``tries`` independent D^2 draws by the smallest potential (first on ties)."""
+    """Probability that each point wins ``tries`` independent D^2 draws by the smallest potential (first on ties)."""
     p = closest / closest.sum()
     law = {}
     for draws in np.ndindex(*[len(X)] * tries):
@@ -90,12 +92,13 @@ def test_as_good_as_scikit_learn_and_better_than_random():
     assert ours < 1.05 * peer < 0.7 * random
 
 
+@pytest.mark.filterwarnings("ignore:k-means found")
 def test_scalable_is_nearly_as_good():
     rng = np.random.default_rng(0)
     X = (3 * rng.standard_normal((300, 16))[rng.zipf(1.5, 6000) % 300] + rng.standard_normal((6000, 16))).astype("f4")
     inertia = {init: kmeans(X, 400, init=init, n_iter=10).inertia for init in ("k-means++", "random", "scalable")}
-    assert inertia["scalable"] < 1.03 * inertia["k-means++"]
-    assert inertia["scalable"] < inertia["random"]
+    gain = {name: inertia["random"] - inertia[name] for name in inertia}
+    assert gain["scalable"] > 0.8 * gain["k-means++"] > 0
 
 
 def test_rows_are_different_and_small_batches_change_no_property(monkeypatch):

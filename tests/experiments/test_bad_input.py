@@ -19,7 +19,7 @@ CASES = {
     "missing pool path": (["pool=folder", "pool.path=/not/there"], ["pool.path", "/not/there"]),
     "target larger than the pool": (["size=5000"], ["size", "5,000", "at most"]),
     "target of zero": (["size=0"], ["size"]),
-    "n_clusters not decreasing": (["hierarchy.n_clusters=[20,20,8]"], ["hierarchy.n_clusters", "decreas"]),
+    "n_clusters not decreasing": (["hierarchy.n_clusters=[20,20,8]"], ["hierarchy.n_clusters", "fewer"]),
     "n_clusters larger than n": (["hierarchy.n_clusters=[5000,20,8]"], ["hierarchy.n_clusters", "5"]),
     "no seeds": (["seeds=[]"], ["seeds"]),
     "same seed twice": (["seeds=[1,1]"], ["seeds"]),
