@@ -1,10 +1,14 @@
 """Self-supervised training on a subset of a pool: one function, one folder."""
 
+import contextlib
+import hashlib
+import json
 import logging
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
@@ -33,6 +37,7 @@ def pretrain(
     key: str = "",
     inputs: Mapping[str, str] | None = None,
     device: str = "auto",
+    num_threads: int | None = None,
     num_workers: int = 1,
     cache_bytes: int = 4 << 30,
     log_every: int = 20,
@@ -52,8 +57,10 @@ def pretrain(
             for timm), ``student.safetensors``, ``metrics.jsonl``, ``checkpoints/last.ckpt``.
         seed: of weights, order, crops and masks.
         repeats: how often each row occurs in an epoch, [n]; once by default.
-        key, inputs: see ``create_artifact``.
-        device: "auto", "cpu" or "cuda".
+        key, inputs: see ``create_artifact``. Without a key, a digest of settings, data and seed takes its place, so that a
+            run never goes on from another's checkpoint.
+        device: "auto" (the first GPU, if there is one), "cpu" or "cuda".
+        num_threads: of torch on the CPU, for this run only; as it is by default. The last bits of the weights depend on it.
         num_workers: threads that decode images.
         cache_bytes: images are decoded once into RAM if they fit.
         log_every: steps between lines of ``metrics.jsonl``.
@@ -61,41 +68,95 @@ def pretrain(
         progress: bars on stderr.
 
     Raises:
-        ConfigError: no rows, or a setting that cannot be. CollapsedRun: see ``health``. StrataError: a loss is not finite.
-        UnreadableItem: an image cannot be decoded.
+        ConfigError: rows, repeats, seed, device or a setting cannot be. CollapsedRun: see ``health``.
+        StrataError: a loss is not finite, or ``out`` exists. UnreadableItem: an image cannot be decoded.
     """
-    if len(rows) == 0:
-        raise ConfigError("size", "there are no images to train on", "choose at least one row")
-    rows = np.asarray(rows, dtype=np.int64)
-    module = DINOv2(config, seed)
-    with create_artifact(out, "backbone", key=key, inputs=inputs, config=asdict(config)) as draft:
-        checkpoint = draft.path / "checkpoints" / "last.ckpt"
-        start = _steps_done(checkpoint)
-        source = ImageSource(
-            pool, rows, config.cache_size, cache_bytes=cache_bytes, num_workers=num_workers, show_progress=progress
-        )
-        order = np.repeat(np.arange(len(rows)), 1 if repeats is None else repeats)
-        batches = StepBatches(source, order, config.batch_size, start=start, stop=config.steps, seed=seed)
-        recorder = Recorder(draft.path, start=start, log_every=log_every, on_metrics=on_metrics, show=progress)
-        trainer = _trainer(config, device, recorder)
-        try:
-            trainer.fit(module, batches, ckpt_path=str(checkpoint) if start else None, weights_only=True)
-        finally:
-            source.close()
-        if trainer.interrupted:  # Lightning swallows Ctrl-C: what is not trained to the end must not look finished
-            raise KeyboardInterrupt
-        recorder.checkpoint.parent.mkdir(exist_ok=True)
-        trainer.save_checkpoint(recorder.checkpoint)
-        export_backbone(module.teacher.backbone.vit, module.student.backbone.vit, config, draft.path)
-        draft.meta |= {
-            "seed": seed,
-            "steps": config.steps,
-            "images": len(rows),
-            "epochs": config.steps * config.batch_size / len(order),
-            "pool": pool.describe(),
-            "last": module.report,
-        }
+    rows, order = _epoch(config, pool, np.asarray(rows), repeats)
+    _check("seed", 0 <= seed < 2**32, f"is {seed}", "give a number from 0 to 2^32 - 1")
+    _check("log_every", log_every >= 1, f"is {log_every}", "give at least 1")
+    accelerator = _accelerator(device)
+    settings = asdict(config)
+    key = key or _digest(settings, pool, rows[order], seed)
+    with _isolated(num_threads):
+        module = DINOv2(config, seed)
+        with create_artifact(out, "backbone", key=key, inputs=inputs, config=settings) as draft:
+            checkpoint = draft.path / "checkpoints" / "last.ckpt"
+            start = _steps_done(checkpoint)
+            recorder = Recorder(draft.path, start=start, log_every=log_every, on_metrics=on_metrics, show=progress)
+            trainer = _trainer(config, accelerator, recorder)
+            source = ImageSource(
+                pool, rows, config.cache_size, cache_bytes=cache_bytes, num_workers=num_workers, show_progress=progress
+            )
+            with contextlib.closing(source):
+                batches = StepBatches(source, order, config.batch_size, start=start, stop=config.steps, seed=seed)
+                trainer.fit(module, batches, ckpt_path=str(checkpoint) if start else None, weights_only=True)
+            if trainer.interrupted:  # Lightning swallows Ctrl-C: what is not trained to the end must not look finished
+                raise KeyboardInterrupt
+            recorder.save(trainer)
+            export_backbone(module.teacher.backbone.vit, module.student.backbone.vit, config, draft.path)
+            draft.meta |= {
+                "seed": seed,
+                "steps": config.steps,
+                "images": len(rows),
+                "epochs": config.steps * config.batch_size / len(order),
+                "pool": pool.describe(),
+                "last": module.report,
+            }
     return Path(out)
+
+
+def _epoch(
+    config: ImageSSLConfig, pool: Pool, rows: np.ndarray, repeats: np.ndarray | None
+) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " m"]]:
+    """The rows, and the positions in them that make up an epoch."""
+    _check("rows", rows.ndim == 1 and len(rows) > 0, f"has shape {rows.shape}", "choose at least one row")
+    _check("rows", rows.dtype.kind in "iu", f"holds {rows.dtype}", "give whole numbers")
+    inside = rows.min() >= 0 and rows.max() < len(pool)
+    _check("rows", bool(inside), f"go from {rows.min()} to {rows.max()}", f"the pool has 0 to {len(pool) - 1}")
+    counts = np.ones(len(rows), np.int64) if repeats is None else np.asarray(repeats)
+    fine = counts.shape == rows.shape and counts.dtype.kind in "iu" and counts.min() >= 0
+    _check("repeats", bool(fine), f"has shape {counts.shape}", f"give one count for each of the {len(rows)} rows")
+    order = np.repeat(np.arange(len(rows)), counts)
+    _check(
+        "ssl.batch_size",
+        config.batch_size <= len(order),
+        f"{config.batch_size} is more than the {len(order)} images of an epoch",
+        "lower it or choose more rows",
+    )
+    return rows.astype(np.int64), order
+
+
+def _check(field: str, fine: bool, problem: str, fix: str) -> None:
+    if not fine:
+        raise ConfigError(field, problem, fix)
+
+
+def _accelerator(device: str) -> str:
+    _check("device", device in ("auto", "cpu", "cuda"), f"is {device!r}", "give auto, cpu or cuda")
+    there = torch.cuda.is_available()
+    _check("device", device != "cuda" or there, "torch sees no CUDA device", "give cpu or auto")
+    return "gpu" if there and device != "cpu" else "cpu"
+
+
+def _digest(settings: dict[str, Any], pool: Pool, items: Int[np.ndarray, " m"], seed: int) -> str:
+    text = json.dumps({"settings": settings, "pool": pool.fingerprint, "seed": seed}, sort_keys=True)
+    return hashlib.sha256(text.encode() + items.tobytes()).hexdigest()
+
+
+@contextlib.contextmanager
+def _isolated(num_threads: int | None) -> Iterator[None]:
+    """Leave torch's generators and number of threads, and the process's warnings and logging, as they were."""
+    threads, log = torch.get_num_threads(), logging.getLogger("pytorch_lightning")
+    level = log.level
+    with torch.random.fork_rng(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="pytorch_lightning")
+        log.setLevel(logging.ERROR)  # no banner, and no advice on DataLoaders: the batches come from RAM
+        try:
+            torch.set_num_threads(num_threads or threads)
+            yield
+        finally:
+            torch.set_num_threads(threads)
+            log.setLevel(level)
 
 
 def _steps_done(checkpoint: Path) -> int:
@@ -105,11 +166,8 @@ def _steps_done(checkpoint: Path) -> int:
     return int(torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"])
 
 
-def _trainer(config: ImageSSLConfig, device: str, recorder: Recorder) -> pl.Trainer:
+def _trainer(config: ImageSSLConfig, accelerator: str, recorder: Recorder) -> pl.Trainer:
     """One process on one device, quiet; logging and saving are the recorder's."""
-    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="pytorch_lightning")
-    accelerator = {"auto": "auto", "cpu": "cpu"}.get(device, "gpu")
     return pl.Trainer(
         accelerator=accelerator,
         devices=1,

@@ -1,6 +1,7 @@
 """What is written while a run goes on: metrics.jsonl, the last checkpoint, the progress bar, the collapse alarm."""
 
 import json
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -39,6 +40,14 @@ class Recorder(pl.Callback):
         self.alarm = CollapseAlarm()
         self.clock, self.images = time.perf_counter(), 0
 
+    def state_dict(self) -> dict[str, int]:
+        """The alarm's count: a resumed run raises it at the same step."""
+        return {"bad_checks": self.alarm.bad}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the alarm's count."""
+        self.alarm.bad = state_dict["bad_checks"]
+
     def on_train_start(self, trainer: pl.Trainer, module: Any) -> None:
         """Drop what a killed run logged after its last checkpoint, and start the clock."""
         lines = self.metrics.read_text().splitlines(keepends=True) if self.metrics.exists() else []
@@ -61,11 +70,12 @@ class Recorder(pl.Callback):
         if module.wants_health:
             self._log(module, done)
         if done % module.config.checkpoint_every == 0 and done < module.config.steps:
-            self._save(trainer)
+            self.save(trainer)
 
-    def on_train_end(self, trainer: pl.Trainer, module: Any) -> None:
-        """Close the bar."""
-        self.bar.close()
+    def teardown(self, trainer: pl.Trainer, module: Any, stage: str) -> None:
+        """Close the bar, however the run ends."""
+        if hasattr(self, "bar"):
+            self.bar.close()
 
     def _log(self, module: DINOv2, done: int) -> None:
         schedule = step_values(module.config, done - 1)
@@ -81,11 +91,14 @@ class Recorder(pl.Callback):
             stream.write(json.dumps({"step": done, **values}) + "\n")
         if self.on_metrics is not None:
             self.on_metrics(values, done)
-        self.alarm.check(done, values)
+        if done > module.config.warmup_steps:  # fresh networks may look collapsed
+            self.alarm.check(done, values)
 
-    def _save(self, trainer: pl.Trainer) -> None:
-        """Whole or not at all: written beside, then renamed."""
+    def save(self, trainer: pl.Trainer) -> None:
+        """Whole or not at all: written beside, flushed to the disk, then renamed."""
         self.checkpoint.parent.mkdir(exist_ok=True)
         temporary = self.checkpoint.with_suffix(".tmp")
         trainer.save_checkpoint(temporary)
+        with open(temporary, "rb") as stream:
+            os.fsync(stream.fileno())
         temporary.replace(self.checkpoint)

@@ -115,6 +115,7 @@ class RangesOnly:
 def test_same_bytes_for_every_kind_of_input(tmp_path, monkeypatch):
     monkeypatch.setattr("strata.curation.kmeans.points.BLOCK", 256)
     monkeypatch.setattr("strata.curation.kmeans.source.BLOCK", 256)
+    monkeypatch.setattr("strata.curation.kmeans.points.STEP", 128)
     X = blobs(1000).astype(np.float16)
     np.save(tmp_path / "x.npy", X)
     ranges = RangesOnly(X)

@@ -6,9 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from flow import arguments
 
 from strata.experiments.cli import dispatch
-from flow import arguments
 
 CASES = {
     "unknown experiment": (["experiment=nothing_like_it"], ["experiment", "nothing_like_it", "quickstart"]),

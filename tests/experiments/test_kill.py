@@ -4,7 +4,6 @@ import time
 from pathlib import Path
 
 import pytest
-
 from flow import finish, scores, start
 
 KINDS = ("pool", "embed", "cluster", "sample", "pretrain", "features", "evaluate")

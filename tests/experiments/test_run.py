@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from flow import finish, scores, start
 
 KINDS = {"pool": 1, "embed": 1, "cluster": 4, "sample": 9, "pretrain": 10, "features": 10, "evaluate": 20}

@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from strata.ssl.losses.centering import SoftmaxCentering, softmax_center
 from strata.ssl.losses.dino import DINOLoss, dino_loss
 from strata.ssl.losses.ibot import IBOTLoss, ibot_loss
@@ -210,7 +211,9 @@ def test_softmax_centering_value_and_running_mean(rng):
     centering = SoftmaxCentering(3, momentum=0.9)
     np.testing.assert_allclose(centering(torch.tensor(first), 0.1).numpy(), softmax(first / 0.1), rtol=1e-4)
     center = 0.1 * first.mean(0)
-    np.testing.assert_allclose(centering(torch.tensor(second), 0.1).numpy(), softmax((second - center) / 0.1), rtol=1e-4)
+    np.testing.assert_allclose(
+        centering(torch.tensor(second), 0.1).numpy(), softmax((second - center) / 0.1), rtol=1e-4
+    )
     np.testing.assert_allclose(centering.center.numpy(), 0.9 * center + 0.1 * second.mean(0), rtol=1e-4)
     centering(torch.zeros(0, 3), 0.1)
     centering.eval()(torch.ones(2, 3), 0.1)

@@ -1,0 +1,318 @@
+"""Whole runs: what they write, that they repeat, that they resume to the byte after a kill, that they stop when ill."""
+
+import json
+import math
+import signal
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+import safetensors.torch
+import timm
+import torch
+
+from strata.curation.artifact import read_manifest
+from strata.curation.errors import ConfigError, DataError, StrataError
+from strata.curation.pools.rendered import RenderedPool
+from strata.ssl.image import health as health_module
+from strata.ssl.image.augment import multi_crop
+from strata.ssl.image.config import ImageSSLConfig
+from strata.ssl.image.data import ImageSource, StepBatches, step_generator
+from strata.ssl.image.health import CollapsedRun
+from strata.ssl.image.load import load_backbone
+from strata.ssl.image.module import DINOv2
+from strata.ssl.image.pretrain import pretrain
+from strata.ssl.image.schedules import step_values
+
+SETTINGS = {
+    "backbone": "vit_tiny_patch16_224",
+    "model_kwargs": {"patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 2, "reg_tokens": 1, "drop_path_rate": 0.2},
+    "steps": 12, "batch_size": 8, "cache_size": 32, "global_size": 32, "local_size": 16, "n_local": 2,
+    "n_prototypes": 16, "ibot_n_prototypes": 12, "head_hidden": 16, "head_bottleneck": 8, "ibot_bottleneck": 8,
+    "warmup_steps": 4, "teacher_temperature_steps": 4, "freeze_last_layer_steps": 2, "base_lr": 1e-2,
+    "checkpoint_every": 3,
+}  # fmt: skip
+
+
+def run(out, seed=0, rows=30, settings=None, **kwargs):
+    kwargs = {"num_threads": 1, "log_every": 1, "progress": False, "device": "cpu", **kwargs}
+    config = ImageSSLConfig(**{**SETTINGS, **(settings or {})})
+    return pretrain(config, RenderedPool(40), np.arange(rows), out, seed=seed, **kwargs)
+
+
+def weights(folder):
+    return [(folder / f"{name}.safetensors").read_bytes() for name in ("model", "student")]
+
+
+def lines(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    return run(tmp_path_factory.mktemp("ssl") / "run")
+
+
+# ---- what a run writes
+
+
+def test_folder_is_whole(finished):
+    manifest = read_manifest(finished, "backbone")
+    assert (manifest["images"], manifest["steps"], manifest["seed"]) == (30, 12, 0)
+    assert manifest["epochs"] == pytest.approx(3.2)
+    assert manifest["config"]["n_prototypes"] == 16
+    assert torch.load(finished / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 12
+    assert not list(finished.rglob("*.tmp"))
+
+
+def test_metrics_hold_every_step_once(finished):
+    log = lines(finished)
+    assert [line["step"] for line in log] == list(range(1, 13))
+    assert all(math.isfinite(value) for line in log for value in line.values())
+    names = {"loss", "loss_dino", "loss_ibot", "loss_koleo", "lr", "momentum", "images_per_s", "effective_rank"}
+    assert names | {"mean_cosine", "prototype_share", "prototype_perplexity", "teacher_entropy"} <= set(log[0])
+    assert log[-1]["loss"] == pytest.approx(
+        log[-1]["loss_dino"] + log[-1]["loss_ibot"] + 0.1 * log[-1]["loss_koleo"], rel=1e-5
+    )
+
+
+@pytest.mark.parametrize("name", ["model", "student"])
+def test_timm_alone_opens_the_export(finished, name):
+    config = json.loads((finished / "config.json").read_text())
+    model = timm.create_model(config["architecture"], **config["model_args"], num_classes=0).eval()
+    model.load_state_dict(safetensors.torch.load_file(finished / f"{name}.safetensors"), strict=True)
+    state = torch.load(finished / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    prefix = {"model": "teacher", "student": "student"}[name] + ".backbone.vit."
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, state[prefix + key]), key
+    again, info = load_backbone(finished, name)
+    for size in (32, 16):
+        images = torch.randn(2, 3, size, size)
+        torch.testing.assert_close(model(images), again(images))
+    assert info["mean"] == [0.485, 0.456, 0.406] and info["input_size"] == [3, 32, 32]
+
+
+def test_timm_opens_the_folder_by_its_path(finished):
+    model = timm.create_model(f"local-dir:{finished}", pretrained=True).eval()
+    images = torch.randn(2, 3, 32, 32)
+    torch.testing.assert_close(model(images), load_backbone(finished)[0](images))
+    assert tuple(timm.data.resolve_model_data_config(model)["mean"]) == (0.485, 0.456, 0.406)
+
+
+def test_teacher_and_student_differ_in_the_end(finished):
+    teacher, student = weights(finished)
+    assert teacher != student
+
+
+def test_load_backbone_of_nothing(tmp_path):
+    with pytest.raises(DataError, match="config.json is missing"):
+        load_backbone(tmp_path)
+
+
+# ---- repeatable, and resumable to the byte
+
+
+def test_one_seed_gives_the_same_bytes_and_another_others(finished, tmp_path):
+    torch.manual_seed(123)  # the caller's generator plays no part, and is left alone
+    before = torch.get_rng_state()
+    assert weights(run(tmp_path / "same", log_every=5)) == weights(finished)
+    assert torch.equal(before, torch.get_rng_state())
+    assert weights(run(tmp_path / "other", seed=1)) != weights(finished)
+
+
+def test_decoding_on_demand_gives_the_same_bytes(finished, tmp_path):
+    assert weights(run(tmp_path / "run", cache_bytes=0, num_workers=2)) == weights(finished)
+
+
+def test_repeats(tmp_path, finished):
+    """Rows seen twice an epoch; a row with no repeats is never seen, so its image does not matter."""
+    with pytest.raises(ConfigError, match="repeats"):
+        run(tmp_path / "bad", repeats=np.ones(29, np.int64))
+    assert weights(run(tmp_path / "once", repeats=np.ones(30, np.int64))) == weights(finished)
+    twice = run(tmp_path / "twice", repeats=np.array([2] * 15 + [0] * 15))
+    assert read_manifest(twice)["epochs"] == pytest.approx(3.2)
+    batches = StepBatches(
+        ImageSource(RenderedPool(4), np.arange(4), 16, cache_bytes=1 << 20, num_workers=1, show_progress=False),
+        np.repeat(np.arange(4), [2, 0, 1, 1]), 4, start=0, stop=1, seed=0,
+    )  # fmt: skip
+    ((_, images),) = batches
+    expected = {i: batches.source.cache[i] for i in range(4)}
+    seen = sorted(next(i for i in expected if torch.equal(expected[i], image)) for image in images)
+    assert seen == [0, 0, 2, 3]
+
+
+KILLED = """
+import os, signal, sys
+import numpy as np
+from strata.curation.pools.rendered import RenderedPool
+from strata.ssl.image.config import ImageSSLConfig
+from strata.ssl.image.pretrain import pretrain
+
+def at_step(values, step):
+    if step == 8:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+pretrain(ImageSSLConfig(**{settings}), RenderedPool(40), np.arange(30), sys.argv[1], seed=0, num_threads=1, log_every=1,
+         progress=False, device="cpu", on_metrics=at_step)
+"""
+
+
+def test_kill_and_resume_equals_an_uninterrupted_run(finished, tmp_path):
+    out = tmp_path / "run"
+    script = textwrap.dedent(KILLED).replace("{settings}", repr(SETTINGS))
+    done = subprocess.run([sys.executable, "-c", script, str(out)], capture_output=True, text=True, timeout=120)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    partial = tmp_path / "run.partial"
+    assert not out.exists() and len(lines(partial)) == 8  # past the checkpoint at step 6
+    (partial / "checkpoints" / "last.tmp").write_bytes(b"half a checkpoint")
+    with open(partial / "metrics.jsonl", "a") as stream:
+        stream.write('{"step": 9, "lo')  # as a kill in the middle of a line would leave it
+    seen = []
+    run(out, on_metrics=lambda values, step: seen.append(step))
+    assert seen == [7, 8, 9, 10, 11, 12]  # it did resume
+    assert weights(out) == weights(finished)
+    log, expected = lines(out), lines(finished)
+    for entry in (*log, *expected):
+        del entry["images_per_s"]
+    assert log == expected
+    assert not (out / "checkpoints" / "last.tmp").exists()
+
+
+def test_resume_with_softmax_centering_restores_the_center(tmp_path):
+    def stop(values, step):
+        if step == 8:
+            raise KeyError("stop")
+
+    settings = {"centering": "softmax"}
+    with pytest.raises(KeyError):
+        run(tmp_path / "b", settings=settings, on_metrics=stop)
+    assert weights(run(tmp_path / "b", settings=settings)) == weights(run(tmp_path / "a", settings=settings))
+
+
+def test_another_run_does_not_resume_from_a_partial_folder(tmp_path):
+    def stop(values, step):
+        if step == 8:
+            raise KeyError("stop")
+
+    with pytest.raises(KeyError):
+        run(tmp_path / "run", on_metrics=stop)
+    seen = []
+    run(tmp_path / "run", seed=1, on_metrics=lambda values, step: seen.append(step))
+    assert seen[0] == 1
+
+
+# ---- the step
+
+
+def crops(module, step=0):
+    images = torch.randint(0, 256, (8, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    return multi_crop(images, module.config, step_generator(0, step))
+
+
+def make(**changes):
+    return DINOv2(ImageSSLConfig(**{**SETTINGS, **changes}), seed=0)
+
+
+def test_student_and_teacher_start_equal_and_only_the_student_learns():
+    module = make()
+    for a, b in zip(module.student.parameters(), module.teacher.parameters(), strict=True):
+        assert torch.equal(a, b) and a.requires_grad and not b.requires_grad
+    module.train()
+    assert module.student.training and not module.teacher.training
+    global_crops, local_crops = crops(module)
+    losses = module.losses(
+        global_crops, local_crops, module._masks(len(global_crops), 0), step_values(module.config, 0)
+    )
+    assert set(losses) == {"dino", "ibot", "koleo"}
+    sum(losses.values()).backward()
+    assert all(p.grad is None for p in module.teacher.parameters())
+    without = [name for name, p in module.student.named_parameters() if p.grad is None]
+    assert without == []
+
+
+def test_only_the_wanted_losses_are_computed():
+    module = make(ibot_weight=0.0, koleo_weight=0.0, n_local=0)
+    global_crops, local_crops = crops(module)
+    assert module._masks(16, 0) is None and "ibot" not in module.student.heads
+    assert set(module.losses(global_crops, local_crops, None, step_values(module.config, 0))) == {"dino"}
+
+
+def test_teacher_update_is_the_exact_average():
+    module = make()
+    with torch.no_grad():
+        for p in module.student.parameters():
+            p.add_(torch.randn_like(p))
+    before = [p.clone().double() for p in module.teacher.parameters()]
+    module.update_teacher(0.9)
+    for t, old, s in zip(module.teacher.parameters(), before, module.student.parameters(), strict=True):
+        torch.testing.assert_close(t.double(), 0.9 * old + 0.1 * s.double(), rtol=1e-5, atol=1e-6)
+    module.update_teacher(1.0)
+    module.update_teacher(0.0)
+    assert all(torch.equal(t, s) for t, s in zip(module.teacher.parameters(), module.student.parameters(), strict=True))
+
+
+def test_first_step_is_the_golden_value():
+    """Frozen on torch 2.15, CPU, one thread: a change of the recipe's maths shows here."""
+    module = make()
+    global_crops, local_crops = crops(module)
+    masks = module._masks(len(global_crops), 0)
+    module.eval()  # no drop path
+    losses = module.losses(global_crops, local_crops, masks, step_values(module.config, 0))
+    golden = {"dino": 5.612, "ibot": 2.495, "koleo": 3.372}
+    assert {name: loss.item() for name, loss in losses.items()} == pytest.approx(golden, abs=2e-3)
+
+
+def test_gradients_are_clipped_part_by_part():
+    module = make(clip_grad=0.5)
+    for p in module.student.parameters():
+        p.grad = torch.ones_like(p)
+    module.configure_gradient_clipping(None)
+    for part in (module.student.backbone, *module.student.heads.values()):
+        norm = torch.stack([p.grad.norm() for p in part.parameters()]).norm()
+        assert norm.item() == pytest.approx(0.5, rel=1e-3)
+
+
+# ---- a run that is ill, or cannot be
+
+
+def test_bfloat16_trains(tmp_path):
+    log = lines(run(tmp_path / "run", settings={"precision": "bf16-mixed", "steps": 4}))
+    assert all(math.isfinite(entry["loss"]) for entry in log)
+
+
+def test_collapse_stops_the_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(health_module, "MIN_RANK", 1e9)
+    with pytest.raises(CollapsedRun, match="collapsed by step 7"):  # three checks after the warm-up of 4
+        run(tmp_path / "run")
+    assert not (tmp_path / "run").exists() and not (tmp_path / "run.partial").exists()
+
+
+def test_loss_that_is_not_finite_names_itself(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "strata.ssl.losses.ibot.ibot_loss", lambda *args: torch.tensor(float("nan"), requires_grad=True)
+    )
+    with pytest.raises(StrataError, match=r"not finite at step 0 \(ibot=nan\)"):
+        run(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("field", "kwargs"),
+    [
+        ("ssl.batch_size", {"rows": 7}),
+        ("rows", {"rows": 41}),
+        ("rows", {"rows": 0}),
+        ("device", {"device": "tpu"}),
+        pytest.param(
+            "device", {"device": "cuda"}, marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+        ),
+        ("seed", {"seed": -1}),
+        ("ssl.backbone", {"settings": {"backbone": "vit_of_nowhere"}}),
+    ],
+)
+def test_bad_input_names_its_field(tmp_path, field, kwargs):
+    with pytest.raises(ConfigError) as caught:
+        run(tmp_path / "run", **kwargs)
+    assert caught.value.field == field
+    assert not list(tmp_path.iterdir())
