@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float
 from timm.models import is_model_in_modules
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
+from torch.nn.init import trunc_normal_
 
 from strata.curation.errors import ConfigError
 from strata.ssl.image.config import ImageSSLConfig
@@ -48,6 +49,8 @@ def create_backbone(config: ImageSSLConfig) -> VisionTransformer:
     if model.patch_embed.proj.weight.shape[1] != 3:
         raise ConfigError("ssl.model_kwargs", "in_chans is not 3", "leave it out: this trainer reads RGB")
     _check_patches(config, model)
+    if model.pos_embed is not None:
+        trunc_normal_(model.pos_embed, std=config.pos_embed_std)
     return model
 
 

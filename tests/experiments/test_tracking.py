@@ -1,0 +1,110 @@
+"""The offline W&B runs of a whole experiment, read back from their record logs."""
+
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flow import finish, start
+
+from strata.experiments.tracking import Tracker, resolve_mode
+
+
+def records(path: Path) -> Iterator[Any]:
+    """Records of a .wandb file: a 7-byte header, then LevelDB-log chunks in blocks of 32 KiB."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    data, position, whole = path.read_bytes(), 7, b""
+    while position + 7 <= len(data):
+        left = 32768 - position % 32768
+        if left < 7:
+            position += left
+            continue
+        _, length, kind = struct.unpack("<IHB", data[position : position + 7])
+        chunk = data[position + 7 : position + 7 + length]
+        position += 7 + length
+        whole = chunk if kind in (1, 2) else whole + chunk
+        if kind in (1, 4):  # the whole of a record, or its last part
+            record = Record()
+            record.ParseFromString(whole)
+            yield record
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """id -> what the W&B run says, for a tiny experiment of two arms."""
+    folder = tmp_path_factory.mktemp("runs")
+    arms = ("seeds=[0]", "~arms.hand", "~arms.flat", "~arms.random", "~protocols.linear")
+    code, _, err = finish(start(folder, *arms, WANDB_MODE="offline"))
+    assert code == 0, err
+    found = {}
+    for file in folder.glob("wandb_files/wandb/offline-run-*/*.wandb"):
+        run: dict[str, Any] = {"inputs": set(), "outputs": set(), "history": 0}
+        for record in records(file):
+            if record.HasField("run"):
+                run |= {"id": record.run.run_id, "group": record.run.run_group, "kind": record.run.job_type}
+            if record.HasField("artifact"):
+                run["inputs" if record.artifact.use_after_commit else "outputs"].add(record.artifact.name)
+            run["history"] += record.HasField("history")
+        assert run["id"] not in found, "two runs for one stage"
+        found[run["id"]] = run
+    return found
+
+
+def test_one_run_per_stage_and_one_for_the_table(runs: dict[str, dict[str, Any]]):
+    kinds = sorted(run["kind"] for run in runs.values())
+    expected = [
+        "cluster",
+        "embed",
+        *["evaluate"] * 2,
+        *["features"] * 2,
+        "pool",
+        *["pretrain"] * 2,
+        *["sample"] * 2,
+        "table",
+    ]
+    assert kinds == expected
+    assert {run["group"] for run in runs.values()} == {"tiny"}
+    assert all(run["history"] for run in runs.values() if run["kind"] in ("pretrain", "table"))
+
+
+def test_artifacts_lead_from_scores_back_to_the_pool(runs: dict[str, dict[str, Any]]):
+    maker = {name: run for run in runs.values() for name in run["outputs"]}
+    table = next(run for run in runs.values() if run["kind"] == "table")
+    seen, todo = set(), list(table["inputs"])
+    assert {name.split("-")[0] for name in todo} == {"scores"}
+    while todo:
+        name = todo.pop()
+        seen.add(name.split("-")[0])
+        todo += maker[name]["inputs"]
+    assert seen == {"scores", "features", "backbone", "subset", "hierarchy", "embeddings", "pool"}
+
+
+def test_a_failure_of_wandb_is_kept_and_nothing_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    import wandb
+
+    def fail(**_: Any) -> None:
+        raise RuntimeError("no such luck")
+
+    monkeypatch.setattr(wandb, "init", fail)
+    for mode in ("online", "offline"):
+        tracker = Tracker(mode, "p", "g", str(tmp_path))
+        with tracker.stage(
+            {"key": "k", "kind": "pool", "label": "x", "config": {}, "inputs": {}, "out": str(tmp_path)}
+        ) as log:
+            log({"loss": 1.0}, 1)
+        assert "no such luck" in tracker.error
+
+
+def test_mode(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    assert resolve_mode("auto") == "offline"
+    monkeypatch.setenv("WANDB_API_KEY", "k")
+    assert resolve_mode("auto") == "online"
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    assert resolve_mode("auto") == "disabled"
+    assert resolve_mode("offline") == "offline"
