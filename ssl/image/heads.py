@@ -1,5 +1,7 @@
 """Prototype head: MLP to a bottleneck, L2 norm, then cosines with the prototypes (DINO's head)."""
 
+import itertools
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -36,7 +38,7 @@ class PrototypeHead(nn.Module):
         super().__init__()
         widths = [dim] + [hidden] * (n_layers - 1) + [bottleneck]
         layers: list[nn.Module] = []
-        for before, after in zip(widths, widths[1:], strict=False):
+        for before, after in itertools.pairwise(widths):
             layers += [nn.Linear(before, after), nn.GELU()]
         self.mlp = nn.Sequential(*layers[:-1])
         self.last_layer = Prototypes(bottleneck, n_prototypes)

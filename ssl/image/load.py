@@ -28,4 +28,5 @@ def load_backbone(folder: str | Path, weights: str = "model") -> tuple[VisionTra
     config = json.loads((folder / "config.json").read_text())
     model = timm.create_model(config["architecture"], pretrained=False, num_classes=0, **config["model_args"])
     model.load_state_dict(load_file(folder / f"{weights}.safetensors"), strict=True)
+    assert isinstance(model, VisionTransformer)
     return model.eval(), {key: config["pretrained_cfg"][key] for key in ("mean", "std", "input_size")}

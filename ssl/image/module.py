@@ -89,7 +89,7 @@ class DINOv2(pl.LightningModule):
         step, images = batch
         torch.manual_seed(model_seed(self.seed, step))
         values = step_values(self.config, step)
-        apply_step(self.optimizers(), values)
+        apply_step(self.optimizers(), values)  # type: ignore[arg-type]  # one optimizer, wrapped by Lightning
         global_crops, local_crops = multi_crop(images, self.config, step_generator(self.seed, step))
         losses = self.losses(global_crops, local_crops, self._masks(len(global_crops), step), values)
         return self._total(losses, step)
@@ -104,7 +104,7 @@ class DINOv2(pl.LightningModule):
         """The unweighted losses of a batch of crops; ``masks`` is bool [2 * b, patches] or None."""
         batch = len(global_crops) // 2
         places = None if masks is None else masks.flatten().nonzero().flatten()  # m
-        teacher_cls, cls_probs, patch_probs = self._targets(global_crops, places, values.teacher_temperature)
+        _, cls_probs, patch_probs = self._targets(global_crops, places, values.teacher_temperature)
 
         student = self.student
         cls, patches = student.backbone(global_crops, masks)

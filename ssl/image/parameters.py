@@ -7,6 +7,7 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
+from strata.ssl.image.backbone import MaskedViT
 from strata.ssl.image.config import ImageSSLConfig
 from strata.ssl.image.schedules import StepValues
 
@@ -36,7 +37,7 @@ def is_decayed(name: str, parameter: nn.Parameter) -> bool:
     return parameter.ndim >= 2 and not name.startswith(("vit.cls_token", "vit.reg_token", "vit.pos_embed"))
 
 
-def parameter_groups(backbone: nn.Module, heads: nn.Module, config: ImageSSLConfig) -> list[dict[str, Any]]:
+def parameter_groups(backbone: MaskedViT, heads: nn.Module, config: ImageSSLConfig) -> list[dict[str, Any]]:
     """Groups for AdamW, each with ``lr_factor``, ``decayed`` and ``is_last_layer``; in a fixed order."""
     depth = len(backbone.vit.blocks)
     groups: dict[tuple[float, bool, bool], list[nn.Parameter]] = {}
