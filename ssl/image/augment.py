@@ -1,7 +1,7 @@
 """DINOv2's augmentations on whole batches of tensors: no per-image Python, the same draws on every device.
 
-A crop with its resize and flip is a pair of small matrices (rows, columns), as is a blur; jitter of the color is one 3x3 matrix
-and an offset. A batch is then a few batched matrix products, fast on one CPU thread and on a GPU alike.
+A crop with its resize and flip is a pair of small matrices (rows, columns), as is a blur; jitter of the color is one 3x3
+matrix and an offset. A batch is then a few batched matrix products, fast on one CPU thread and on a GPU alike.
 """
 
 import math
@@ -73,7 +73,7 @@ def random_resized_crop(
 def color_jitter(x: Float[Tensor, "b 3 h w"], config: ImageSSLConfig, generator: Generator) -> Float[Tensor, "b 3 h w"]:
     """Brightness, contrast, saturation, hue (with probability ``jitter``), then grayscale (with probability ``gray``).
 
-    Differs from torchvision: one fixed order, hue is a rotation in YIQ, and values are clamped to [0, 1] once at the end.
+    Differs from torchvision: one fixed order, hue is a rotation in YIQ, and values are clamped once at the end.
     """
     b = x.shape[0]
     active = _bernoulli(b, config.jitter, generator)

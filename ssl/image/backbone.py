@@ -15,7 +15,7 @@ from strata.ssl.image.config import ImageSSLConfig
 
 
 def model_args(config: ImageSSLConfig) -> dict[str, Any]:
-    """timm keywords that rebuild the backbone: `timm.create_model(config.backbone, **model_args(config), num_classes=0)`."""
+    """timm keywords: `timm.create_model(config.backbone, **model_args(config), num_classes=0)` makes the backbone."""
     return {"img_size": config.global_size, "dynamic_img_size": True, **config.model_kwargs}
 
 
@@ -23,8 +23,8 @@ def create_backbone(config: ImageSSLConfig) -> VisionTransformer:
     """Make the ViT with fresh weights, drawn from torch's global generator.
 
     Raises:
-        ConfigError: timm does not know the name or a keyword, the model is not a ViT with a CLS token that reads RGB, or
-            its patch size does not divide a crop.
+        ConfigError: timm does not know the name or a keyword, the model is not a ViT with a CLS token that reads
+            RGB, or its patch size does not divide a crop.
     """
     if not is_model_in_modules(config.backbone, {"vision_transformer"}):
         raise ConfigError(

@@ -20,8 +20,8 @@ class ImageSSLConfig:
     backbone: str = "vit_small_patch16_224"  # dinov2: ViT-L/14, SwiGLU, LayerScale 1e-5, drop path 0.4 (student only)
     model_kwargs: dict[str, Any] = field(default_factory=dict)  # timm keywords: patch_size, embed_dim, reg_tokens, ...
 
-    # dinov2 and timm: 0.02. A random patch embedding gives tokens of about 0.6, which hide where a patch is until the position
-    # embedding has grown; in a run of a few hundred steps it never does, so small recipes start near 1
+    # dinov2 and timm: 0.02. A random patch embedding gives tokens of about 0.6, which hide where a patch is until the
+    # position embedding has grown; in a run of a few hundred steps it never does, so small recipes start near 1
     pos_embed_std: float = 0.02
 
     # Length and data
@@ -98,7 +98,7 @@ class ImageSSLConfig:
         return self.base_lr * math.sqrt(self.batch_size / 1024)
 
     def __post_init__(self) -> None:
-        """Check every field by itself and against the others. The model is checked where it is made (``backbone.py``)."""
+        """Check each field by itself and against the others; the model is checked where it is made, in backbone.py."""
         # A config file gives lists; the fields are tuples
         for name in (
             "mean",

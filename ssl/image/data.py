@@ -1,4 +1,4 @@
-"""Batches as a pure function of (seed, step): a uint8 cache in RAM, or decoding on demand, behind one infinite sampler."""
+"""Batches as a pure function of (seed, step): a uint8 cache in RAM or decoding on demand, and an endless sampler."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -64,7 +64,7 @@ class ImageSource:
     Args:
         pool: where images come from.
         rows: [n] rows of the pool, in the subset's order.
-        size: side of the square to which an image is resized: the shorter side is made ``size`` (bicubic), the center is kept.
+        size: side of the square to which an image is resized: bicubic, the center of a longer side is kept.
         cache_bytes: budget of the cache; a larger subset is decoded when needed.
         num_workers: threads that decode (PIL releases the GIL).
         show_progress: a bar while the cache is filled.
