@@ -1,0 +1,55 @@
+"""Every config file composes, and every experiment plans where its data is there."""
+
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_module
+
+from strata.curation.paths import data_root
+from strata.experiments.plan import make_plan
+from strata.experiments.session import plain
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+EXPERIMENTS = sorted(file.stem for file in (CONFIGS / "experiment").glob("*.yaml"))
+NEEDS_DATA = {"tinyimagenet_lt"}
+
+
+def composed(*overrides: str):
+    with initialize_config_module("strata.configs", version_base="1.3"):
+        return plain(compose("run", list(overrides)))
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_experiment_plans(name: str):
+    if name in NEEDS_DATA and (data_root() is None or not (data_root() / "images" / name).is_dir()):
+        pytest.skip(f"images/{name} is not in the data folder; set STRATA_DATA")
+    config = composed(f"experiment={name}")
+    plan = make_plan(config)
+    assert plan.name == name, "an experiment is named as its file"
+    assert len(plan.runs) == len(config["arms"]) * len(config["seeds"]) and len(config["seeds"]) >= 3
+    assert {"raw", "random"} <= set(config["arms"]), "the controls are in every comparison"
+    text = (CONFIGS / "experiment" / f"{name}.yaml").read_text()
+    for heading in ("# What it shows:", "# What to expect:", "# What it costs:"):
+        assert heading in text
+    assert "PLACEHOLDER" not in text
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [f"{group}={file.stem}" for group in ("pool", "encoder", "hierarchy", "sampler", "ssl")
+     for file in sorted((CONFIGS / group).glob("*.yaml"))],
+)  # fmt: skip
+def test_every_choice_composes(choice: str):
+    with initialize_config_module("strata.configs", version_base="1.3"):
+        config = compose("run", ["experiment=quickstart", choice])
+    assert config[choice.split("=")[0]]
+
+
+@pytest.mark.parametrize("file", sorted((CONFIGS / "ssl").glob("*.yaml")), ids=lambda file: file.stem)
+def test_every_recipe_is_valid(file: Path):
+    from strata.experiments.build import typed
+    from strata.ssl.image.config import ImageSSLConfig
+
+    with initialize_config_module("strata.configs", version_base="1.3"):
+        config = compose("run", ["experiment=quickstart", f"ssl={file.stem}"])
+    assert typed(ImageSSLConfig, config.ssl, "ssl").steps > 0
