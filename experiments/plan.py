@@ -1,5 +1,6 @@
 """From one config to the graph of stages: arms x seeds -> unique stages, checked before anything is written."""
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +9,7 @@ from strata.curation.errors import ConfigError
 from strata.curation.hierarchical_kmeans import check_levels
 from strata.curation.pools.base import Pool
 from strata.experiments.build import build, typed
-from strata.experiments.stage import Stage, canonical_json, unique
+from strata.experiments.stage import KINDS, Stage, canonical_json, unique
 
 ARM_SETTINGS = ("pool", "encoder", "hierarchy", "sampler", "size", "ssl")
 
@@ -126,7 +127,7 @@ def plan_sample(arm: str, settings: Mapping[str, Any], seed: int, config: Mappin
     inventory = plan_pool(settings["pool"], config, pools)
     inputs = {"pool": inventory}
     if "hierarchy" in sampler.needs:
-        check_levels(settings["hierarchy"]["n_clusters"], len(pool))
+        check_levels(settings["hierarchy"]["n_clusters"], len(pool), settings["hierarchy"]["n_splits"])
         inputs["hierarchy"] = plan_cluster(settings, seed, config, pools, label)
     return Stage(
         "sample",
@@ -170,7 +171,7 @@ def plan_cluster(settings: Mapping[str, Any], seed: int, config: Mapping[str, An
         {"embeddings": plan_embed(settings, config, pools)},
         _runtime(config),
         label,
-        work=float(n) * hierarchy["n_clusters"][0] * hierarchy.get("n_iter", 50),
+        work=float(n) * hierarchy["n_clusters"][0] * hierarchy["n_iter"],
         memory=n * 8.0 * _dim(settings),
     )
 
@@ -226,8 +227,6 @@ _benchmarks: dict[str, Any] = {}
 
 
 def _benchmark(config_json: str, name: str) -> Any:
-    import json
-
     if config_json not in _benchmarks:
         _benchmarks[config_json] = build(json.loads(config_json), f"benchmarks.{name}")
     return _benchmarks[config_json]
@@ -253,8 +252,6 @@ def _dim(settings: Mapping[str, Any]) -> int:
 
 def iter_kinds(stages: list[Stage]) -> Iterator[tuple[str, list[Stage]]]:
     """Stages grouped by kind, in the order of the way through."""
-    from strata.experiments.stage import KINDS
-
     for kind in KINDS:
         group = [stage for stage in stages if stage.kind == kind]
         if group:
