@@ -157,12 +157,24 @@ class HierarchicalKMeans:
             raise ConfigError("X", f"{source.shape[1]} features", f"give the {self.n_features_in_} it was fitted on")
         return assign(Points(source, metric=self.metric, dtype=self.dtype, device=self.device), self.cluster_centers_)
 
+    def check(self, n: int) -> None:
+        """Raise a ConfigError if a setting is wrong, or does not fit ``n`` rows. ``fit`` does so too."""
+        self._plan(n)
+
     def _plan(self, n: int) -> list[dict[str, Any]]:
         """Checked arguments of ``fit_level``, level by level."""
         check_levels(self.n_clusters, n, self.n_splits)
         resolve_device(self.device)
         if self.resample_by not in get_args(ResampleBy):
             raise ConfigError("hierarchy.resample_by", f"{self.resample_by!r} is unknown", "use closest or random")
+        if self.metric not in get_args(Metric):
+            raise ConfigError("hierarchy.metric", f"{self.metric!r} is unknown", f"use one of {get_args(Metric)}")
+        if self.dtype not in get_args(DTypeName):
+            raise ConfigError("hierarchy.dtype", f"{self.dtype!r} is unknown", f"use one of {get_args(DTypeName)}")
+        if isinstance(self.n_iter, bool) or not isinstance(self.n_iter, int) or self.n_iter < 1:
+            raise ConfigError("hierarchy.n_iter", f"{self.n_iter!r}", "give a whole number of 1 or more")
+        if not isinstance(self.tol, int | float) or not self.tol >= 0:
+            raise ConfigError("hierarchy.tol", f"{self.tol!r}", "give a number of 0 or more")
         k, depth = self.n_clusters, len(self.n_clusters)
         splits = per_level("n_splits", self.n_splits, depth, least=1)
         resamples = per_level("n_resamples", self.n_resamples, depth, least=0)

@@ -7,6 +7,7 @@ import hydra
 from omegaconf import DictConfig
 
 from strata.curation.errors import StrataError
+from strata.experiments.checks import check_common
 from strata.experiments.session import plain
 
 
@@ -21,7 +22,9 @@ def app(config_name: str) -> Callable[[Callable[[dict[str, Any]], None]], Callab
 
         def job(composed: DictConfig) -> None:
             try:
-                function(plain(composed))
+                config = plain(composed)
+                check_common(config)
+                function(config)
             except StrataError as error:
                 refusals.append(error)
 

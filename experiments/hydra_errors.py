@@ -8,7 +8,7 @@ def explain(error: Exception) -> str:
     text = str(error)
     missing = re.search(r"(?:Could not find|In '[^']*': Could not find) '([^']+)'(.*)", text, re.DOTALL)
     if missing:
-        options = re.findall(r"\n\t(\S+)", missing.group(2))
+        options = re.findall(r"\n\t(\S+)", missing.group(2).split("Config search path")[0])
         group, _, choice = missing.group(1).rpartition("/")
         return f"{group or 'config'}: there is no {choice!r}; use one of: {', '.join(options) or 'none found'}"
     override = re.search(r"Could not override '([^']+)'", text)
@@ -18,7 +18,8 @@ def explain(error: Exception) -> str:
         if group:
             return f"{field}: no such config group; see the groups that --help lists"
         parent = field.rpartition(".")[0]
-        return f"{field}: no such setting{f' in {parent}' if parent else ''}; see --cfg job for all settings"
+        place = f" in {parent}" if parent else ""
+        return f"{field}: no such setting{place}; see --cfg job (+{field}=... sets a default that the file leaves out)"
     first = " ".join(line.strip() for line in text.splitlines() if line.strip())
     field = getattr(error, "full_key", None)
     return f"{field}: {first}" if field else first

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from strata.curation.errors import ConfigError
-from strata.curation.hierarchical_kmeans import check_levels
+from strata.curation.hierarchical_kmeans import HierarchicalKMeans
 from strata.curation.pools.base import Pool
 from strata.experiments.build import build, typed
+from strata.experiments.checks import check_experiment
 from strata.experiments.stage import KINDS, Stage, canonical_json, unique
 
 ARM_SETTINGS = ("pool", "encoder", "hierarchy", "sampler", "size", "ssl")
@@ -67,13 +68,8 @@ def make_plan(config: Mapping[str, Any]) -> Plan:
         ConfigError: names the field and the fix.
     """
     pools = Pools()
+    check_experiment(config)
     seeds, arms = config["seeds"], config["arms"]
-    if not seeds or len(set(seeds)) != len(seeds) or not all(isinstance(seed, int) and seed >= 0 for seed in seeds):
-        raise ConfigError(
-            "seeds", f"{seeds} is not a list of different non-negative integers", "set e.g. seeds=[0,1,2]"
-        )
-    if not arms:
-        raise ConfigError("arms", "there are none", "name at least one arm")
     for name, protocol in config["protocols"].items():
         build(protocol, f"protocols.{name}")
     defaults = {name: config[name] for name in ARM_SETTINGS}
@@ -127,7 +123,7 @@ def plan_sample(arm: str, settings: Mapping[str, Any], seed: int, config: Mappin
     inventory = plan_pool(settings["pool"], config, pools)
     inputs = {"pool": inventory}
     if "hierarchy" in sampler.needs:
-        check_levels(settings["hierarchy"]["n_clusters"], len(pool), settings["hierarchy"]["n_splits"])
+        check_hierarchy(settings["hierarchy"], len(pool))
         inputs["hierarchy"] = plan_cluster(settings, seed, config, pools, label)
     return Stage(
         "sample",
@@ -138,6 +134,15 @@ def plan_sample(arm: str, settings: Mapping[str, Any], seed: int, config: Mappin
         work=len(pool),
         memory=len(pool) * 64.0,
     )
+
+
+def check_hierarchy(settings: Mapping[str, Any], n: int) -> None:
+    """Every setting of the clustering, for a pool of ``n`` rows."""
+    known = HierarchicalKMeans(()).get_params()
+    for name in settings:
+        if name not in known or name in ("device", "random_state", "verbose"):
+            raise ConfigError(f"hierarchy.{name}", "no such setting", f"use one of {', '.join(sorted(known))}")
+    HierarchicalKMeans(**settings).check(n)
 
 
 def plan_pool(pool_config: Mapping[str, Any], config: Mapping[str, Any], pools: Pools) -> Stage:

@@ -32,10 +32,6 @@ def open_runner(config: dict[str, Any], store: Store, name: str) -> Runner:
     """A runner as ``runner.*`` and ``wandb.*`` say."""
     runs, settings = Path(config["paths"]["runs"]).absolute(), config["runner"]
     workers, threads = settings["workers"], settings["threads"]
-    if workers != "auto" and not (isinstance(workers, int) and workers >= 0):
-        raise ConfigError("runner.workers", f"{workers!r} is not a count", "use auto, 0 (this process) or a number")
-    if not (isinstance(threads, int) and threads > 0):
-        raise ConfigError("runner.threads", f"{threads!r} is not a positive number", "use 1 or more")
     if workers == "auto":
         workers = max(1, (os.cpu_count() or 1) // threads) if settings["device"] == "cpu" else 1
     tracking = {**config["wandb"], "group": name, "directory": str(runs / "wandb_files")}

@@ -6,6 +6,7 @@ from typing import Any
 
 from strata.curation.errors import ConfigError
 from strata.experiments.app import app
+from strata.experiments.checks import whole
 from strata.experiments.plan import ARM_SETTINGS, Pools, plan_sample
 from strata.experiments.session import open_runner, open_store
 from strata.experiments.stage import unique
@@ -17,6 +18,8 @@ def main(config: dict[str, Any]) -> None:
     out = Path(config["out"])
     if out.exists():
         raise ConfigError("out", f"{out} exists already", "name a new folder")
+    whole("seed", config["seed"], 0, 2**32 - 1)
+    whole("size", config["size"], 1)
     settings = {name: config[name] for name in ARM_SETTINGS if name in config}
     stage = plan_sample("curate", settings, config["seed"], config, Pools())
     store = open_store(config)

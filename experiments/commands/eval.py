@@ -16,7 +16,7 @@ from strata.experiments.stage import unique
 @app("eval")
 def main(config: dict[str, Any]) -> None:
     """Extract features once, run every protocol, print the scores."""
-    backbone = config["backbone"]
+    backbone = str(config["backbone"])
     label = Path(backbone).name
     if not config["benchmarks"]:
         raise ConfigError("benchmarks", "there are none", "add e.g. +benchmark@benchmarks.digits=digits")

@@ -1,0 +1,108 @@
+"""Checks of the settings that every command shares, before anything is opened or written."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from strata.curation.errors import ConfigError
+from strata.experiments.build import typed
+
+
+@dataclass
+class EmbedSettings:
+    """``embed.*``."""
+
+    dtype: str
+    batch_size: int
+    num_workers: int
+
+
+@dataclass
+class RunnerSettings:
+    """``runner.*``."""
+
+    device: str
+    workers: Any
+    threads: int
+
+
+@dataclass
+class WandbSettings:
+    """``wandb.*``."""
+
+    mode: str
+    project: str
+    entity: str = ""
+    tags: list[str] = field(default_factory=list)
+
+
+def check_common(config: Mapping[str, Any]) -> None:
+    """Raise a ConfigError for the first of the shared settings that cannot be."""
+    sections: dict[str, type] = {"embed": EmbedSettings, "runner": RunnerSettings, "wandb": WandbSettings}
+    for name, schema in sections.items():
+        typed(schema, mapping(config, name), name)
+    one_of("on_error", config.get("on_error"), ("fatal", "skip"))
+    embed, runner = config["embed"], config["runner"]
+    one_of("embed.dtype", embed["dtype"], ("float32", "float16"))
+    whole("embed.batch_size", embed["batch_size"], 1)
+    whole("embed.num_workers", embed["num_workers"], 0)
+    whole("runner.threads", runner["threads"], 1)
+    if runner["workers"] != "auto":
+        whole("runner.workers", runner["workers"], 0)
+    one_of("wandb.mode", config["wandb"]["mode"], ("auto", "online", "offline", "disabled"))
+    if runner["device"] not in ("cpu", "auto"):
+        from strata.eval.device import resolve_device  # imports torch
+
+        try:
+            resolve_device(runner["device"])
+        except ConfigError as error:
+            raise ConfigError("runner.device", error.problem, error.fix) from error
+
+
+def check_experiment(config: Mapping[str, Any]) -> None:
+    """Raise a ConfigError for the first setting of an experiment that is missing or of the wrong kind."""
+    for name in ("arms", "benchmarks", "protocols", "table", "pool", "encoder", "hierarchy", "sampler", "ssl"):
+        mapping(config, name)
+    for group in ("arms", "benchmarks", "protocols"):
+        for name, value in config[group].items():
+            if (value is not None and not isinstance(value, Mapping)) or (value is None and group != "arms"):
+                raise ConfigError(
+                    f"{group}.{name}", f"{value!r} is no group of settings", f"remove it with ~{group}.{name}"
+                )
+    if not config["arms"]:
+        raise ConfigError("arms", "there are none", "name at least one arm")
+    if not isinstance(config.get("name"), str) or not re.fullmatch(r"[\w.-]*\w[\w.-]*", config["name"]):
+        raise ConfigError("name", f"{config.get('name')!r}", "use letters, digits, '-', '_' and '.'")
+    seeds = config.get("seeds")
+    if not isinstance(seeds, list) or not seeds:
+        raise ConfigError("seeds", f"{seeds!r}", "give a list, e.g. seeds=[0,1,2]")
+    for seed in seeds:
+        whole("seeds", seed, 0, 2**32 - 1)
+    if len(set(seeds)) != len(seeds):
+        raise ConfigError("seeds", f"{seeds} has a seed twice", "give each once")
+    whole("size", config.get("size"), 1)
+
+
+def mapping(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """The group of settings ``name``."""
+    value = config.get(name)
+    if not isinstance(value, Mapping):
+        raise ConfigError(
+            name, f"{value!r} is no group of settings", f"leave {name} as its file has it, or name another file"
+        )
+    return value
+
+
+def one_of(field_name: str, value: Any, choices: tuple[str, ...]) -> None:
+    """Raise a ConfigError unless ``value`` is one of ``choices``."""
+    if value not in choices:
+        raise ConfigError(field_name, f"{value!r} is unknown", f"use one of {', '.join(choices)}")
+
+
+def whole(field_name: str, value: Any, least: int, most: int | None = None) -> None:
+    """Raise a ConfigError unless ``value`` is an integer from ``least`` to ``most``."""
+    fine = isinstance(value, int) and not isinstance(value, bool) and value >= least and (most is None or value <= most)
+    if not fine:
+        span = f"of at least {least}" if most is None else f"from {least} to {most}"
+        raise ConfigError(field_name, f"{value!r}", f"give a whole number {span}")
