@@ -87,6 +87,8 @@ def build_tables(
     seeds = sorted({v.seed for v in values})
     rows = [[arm, *[_cell(by_seed(values, arm, g, m), g, m) for g, m in columns]] for arm in arms]
     note = f"Mean ± half-width of the 95 % t interval over {len(seeds)} seeds; accuracies in %."
+    if len(seeds) < 2:
+        note = "One seed, so no interval: claim nothing from it. Accuracies in %."
     tables = [Table(title, heads, rows, [note])]
     scores = [(g, m) for g, m in columns if g != "data"]
     for control in controls:
@@ -101,6 +103,7 @@ def build_tables(
             ]
             rows.append([arm, *[_difference(d) for d in differences]])
         note = "Points of accuracy, paired by seed, 95 % t interval; * = the interval excludes zero."
+        note = note if len(seeds) > 1 else "Points of accuracy, one seed."
         tables.append(Table(f"{title}: difference to {control}", ["arm", *heads[-len(scores) :]], rows, [note]))
     return tables
 
