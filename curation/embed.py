@@ -12,6 +12,7 @@ import torch
 
 from strata.curation.artifact import create_artifact, write_json
 from strata.curation.batches import iter_batches
+from strata.curation.device import resolve_device
 from strata.curation.encoders.base import Encoder
 from strata.curation.errors import ConfigError
 from strata.curation.pools.base import Pool
@@ -64,7 +65,7 @@ def embed(
         UnreadableItem: an item cannot be decoded. DataError: an embedding is not finite. Nothing is left on disk.
     """
     _check(pool, batch_size, num_workers, dtype, shard_rows)
-    target = _resolve(device)
+    target = resolve_device(device)
     encoder.to(target)
     described = encoder.describe()
     source = {"name": pool.name, "fingerprint": pool.fingerprint, **pool.describe()}
@@ -137,18 +138,6 @@ def _digests(folder: Path) -> dict[str, str]:
         for file in files
         if file.is_file()
     }
-
-
-def _resolve(device: str) -> torch.device:
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        resolved = torch.device(device)
-    except RuntimeError as error:
-        raise ConfigError("device", f"{device!r} is unknown", "use auto, cpu, cuda or cuda:0") from error
-    if resolved.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device", f"{device!r} but this machine has no usable GPU", "use auto or cpu")
-    return resolved
 
 
 def _check(pool: Pool, batch_size: int, num_workers: int, dtype: str, shard_rows: int) -> None:

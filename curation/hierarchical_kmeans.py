@@ -9,12 +9,13 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
+from strata.curation.device import resolve_device
 from strata.curation.errors import ConfigError
 from strata.curation.hierarchy import Hierarchy, Level
 from strata.curation.kmeans.distance import assign, squared_distances
 from strata.curation.kmeans.init import InitName
 from strata.curation.kmeans.level import LevelFit, fit_level
-from strata.curation.kmeans.points import DTypeName, Metric, Points, resolve_device
+from strata.curation.kmeans.points import DTypeName, Metric, Points
 from strata.curation.kmeans.resample import ResampleBy
 from strata.curation.kmeans.source import as_source
 from strata.curation.kmeans.two_step import Settings, spawned
@@ -164,7 +165,7 @@ class HierarchicalKMeans:
     def _plan(self, n: int) -> list[dict[str, Any]]:
         """Checked arguments of ``fit_level``, level by level."""
         check_levels(self.n_clusters, n, self.n_splits)
-        resolve_device(self.device)
+        resolve_device(self.device, "hierarchy.device")
         if self.resample_by not in get_args(ResampleBy):
             raise ConfigError("hierarchy.resample_by", f"{self.resample_by!r} is unknown", "use closest or random")
         if self.metric not in get_args(Metric):

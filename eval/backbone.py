@@ -10,10 +10,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from strata.curation.artifact import read_manifest
+from strata.curation.device import resolve_device
 from strata.curation.encoders.backbone import BackboneEncoder
 from strata.curation.encoders.timm_encoder import TimmEncoder
 from strata.curation.errors import ConfigError
-from strata.eval.device import resolve_device
 
 MAX_BLOCKS = 4  # DINOv2's linear protocol reads the last 1 or 4
 

@@ -14,12 +14,12 @@ from numpy.lib.format import open_memmap
 
 from strata.curation.artifact import create_artifact, read_manifest, write_json
 from strata.curation.batches import iter_batches
+from strata.curation.device import resolve_device
 from strata.curation.errors import ConfigError, DataError
 from strata.curation.pools.base import Pool
 from strata.curation.progress import progress
 from strata.curation.shards import checked_cast, write_items
 from strata.eval.backbone import FrozenBackbone
-from strata.eval.device import resolve_device
 from strata.eval.labels import check_labels, check_same_classes
 
 _DONE = "done.json"  # last file of a split that is whole

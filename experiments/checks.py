@@ -52,12 +52,9 @@ def check_common(config: Mapping[str, Any]) -> None:
         whole("runner.workers", runner["workers"], 0)
     one_of("wandb.mode", config["wandb"]["mode"], ("auto", "online", "offline", "disabled"))
     if runner["device"] not in ("cpu", "auto"):
-        from strata.eval.device import resolve_device  # imports torch
+        from strata.curation.device import resolve_device  # imports torch
 
-        try:
-            resolve_device(runner["device"])
-        except ConfigError as error:
-            raise ConfigError("runner.device", error.problem, error.fix) from error
+        resolve_device(runner["device"], "runner.device")
 
 
 def check_experiment(config: Mapping[str, Any]) -> None:

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
+from strata.curation.device import resolve_device
 from strata.curation.errors import ConfigError, DataError
 from strata.curation.kmeans.source import BLOCK, as_source, take_rows
 
@@ -47,7 +48,7 @@ class Points:
         self.metric: Metric = metric
         self.n, self.d = self.source.shape
         self.dtype = _dtype(dtype, self.source.read(0, 1).dtype)
-        self.device = resolve_device(device)
+        self.device = resolve_device(device, "hierarchy.device")
         self.center, self.scale = self._measure()
         self._cache: list[Tensor] | None = None
         if self.n * self.d * self.dtype.itemsize <= CACHE_BYTES:
@@ -138,19 +139,6 @@ def _dtype(name: str, given: np.dtype[Any]) -> torch.dtype:
     if name == "auto":
         name = "float32" if given in (np.float16, np.float32) else "float64"
     return torch.float64 if name == "float64" else torch.float32
-
-
-def resolve_device(name: str) -> torch.device:
-    """The device of a name; "auto" is CUDA where there is one."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ConfigError("hierarchy.device", f"{name!r} is not a device", "use auto, cpu or cuda") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("hierarchy.device", f"{name!r}, but torch sees no GPU", "use auto or cpu")
-    return device
 
 
 def as_points(X: Any, *, metric: Metric = "euclidean", dtype: DTypeName = "auto", device: str = "auto") -> Points:

@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Int
 
 from strata.curation.artifact import read_manifest
+from strata.curation.device import resolve_device
 from strata.eval.accuracy import mean_per_class, top1
-from strata.eval.device import resolve_device
 from strata.eval.features import Features
 from strata.eval.scores import Score, write_scores
 
