@@ -2,26 +2,26 @@
 
 from typing import Any
 
-import pyarrow.parquet as pq
+import numpy as np
 
 from strata.curation.hierarchy import Hierarchy
 from strata.curation.subset import write_subset
 from strata.experiments.build import build
 from strata.experiments.stage import Task
+from strata.experiments.stages.pool import open_pool
 
 VERSION = 1
 
 
 def run(task: Task, on_metrics: Any = None) -> None:
     """Draw ``config.size`` rows of ``inputs.pool`` with the sampler of the config."""
-    items = pq.read_table(task.inputs["pool"] / "items.parquet")
-    labels = items["label"].to_numpy()
-    pool = build(task.runtime["pools"]["pool"], "pool")
+    pool = open_pool(task, "pool")  # rows are those of the readable pool, as for embed and pretrain
+    labels = np.full(len(pool), -1) if pool.labels is None else pool.labels
     hierarchy = Hierarchy.load(task.inputs["hierarchy"]) if "hierarchy" in task.inputs else None
     has_labels = bool((labels >= 0).any())
     selection = build(task.config["sampler"], "sampler").select(
         task.config["size"],
-        size=len(items),
+        size=len(pool),
         random_state=task.config["seed"],
         hierarchy=hierarchy,
         labels=labels if has_labels else None,
@@ -29,7 +29,7 @@ def run(task: Task, on_metrics: Any = None) -> None:
     write_subset(
         task.out,
         selection,
-        ids=items["id"].to_pylist(),
+        ids=pool.ids,
         labels=labels if has_labels else None,
         label_names=pool.label_names,
         hierarchy=hierarchy,
