@@ -10,6 +10,7 @@ from strata.curation.hierarchical_kmeans import HierarchicalKMeans
 from strata.curation.pools.base import Pool
 from strata.experiments.build import build, typed
 from strata.experiments.checks import check_experiment
+from strata.experiments.identity import UNKEYED_CLUSTERING, UNKEYED_SSL, clustering_identity, identity, ssl_identity
 from strata.experiments.stage import KINDS, Stage, canonical_json, unique
 
 ARM_SETTINGS = ("pool", "encoder", "hierarchy", "sampler", "size", "ssl")
@@ -88,12 +89,13 @@ def plan_arm(
         return Run(arm, seed, chosen, None, {})
     inventory = chosen.inputs["pool"]
     ssl = settings["ssl"]
-    typed(_ssl_config(), ssl, "ssl")
+    keyed = ssl_identity(typed(_ssl_config(), ssl, "ssl"))
+    unkeyed = {name: ssl[name] for name in UNKEYED_SSL if name in ssl}
     pretrain = Stage(
         "pretrain",
-        {"ssl": ssl, "seed": seed},
+        {"ssl": keyed, "seed": seed},
         {"pool": inventory, "subset": chosen},
-        _runtime(config) | {"pools": {"pool": settings["pool"]}},
+        _runtime(config) | {"pools": {"pool": settings["pool"]}, "ssl": unkeyed},
         label,
         work=ssl["steps"] * ssl["batch_size"],
         memory=min(len(pools.open(settings["pool"], "pool")), chosen.config["size"] or 1 << 62)
@@ -127,7 +129,7 @@ def plan_sample(arm: str, settings: Mapping[str, Any], seed: int, config: Mappin
         inputs["hierarchy"] = plan_cluster(settings, seed, config, pools, label)
     return Stage(
         "sample",
-        {"sampler": settings["sampler"], "size": size, "seed": seed if sampler.sized else 0},
+        {"sampler": identity(settings["sampler"]), "size": size, "seed": seed if sampler.sized else 0},
         inputs,
         {"pools": {"pool": settings["pool"]}},
         label,
@@ -158,9 +160,9 @@ def plan_embed(settings: Mapping[str, Any], config: Mapping[str, Any], pools: Po
     build(settings["encoder"], "encoder")
     return Stage(
         "embed",
-        {"encoder": settings["encoder"], "dtype": config["embed"]["dtype"]},
+        {"encoder": identity(settings["encoder"]), "dtype": config["embed"]["dtype"]},
         {"pool": plan_pool(settings["pool"], config, pools)},
-        _runtime(config) | {"pools": {"pool": settings["pool"]}, **_loading(config)},
+        _runtime(config) | {"pools": {"pool": settings["pool"]}, "encoder": settings["encoder"], **_loading(config)},
         f"{pool.name} by {settings['encoder']['_target_'].rsplit('.', 1)[-1]}",
         work=len(pool),
         memory=min(len(pool), 65_536) * 4.0 * _dim(settings),
@@ -172,9 +174,9 @@ def plan_cluster(settings: Mapping[str, Any], seed: int, config: Mapping[str, An
     n, hierarchy = len(pools.open(settings["pool"], "pool")), settings["hierarchy"]
     return Stage(
         "cluster",
-        {"hierarchy": hierarchy, "seed": seed},
+        {"hierarchy": clustering_identity(hierarchy), "seed": seed},
         {"embeddings": plan_embed(settings, config, pools)},
-        _runtime(config),
+        _runtime(config) | {"hierarchy": {name: hierarchy[name] for name in UNKEYED_CLUSTERING if name in hierarchy}},
         label,
         work=float(n) * hierarchy["n_clusters"][0] * hierarchy["n_iter"],
         memory=n * 8.0 * _dim(settings),
@@ -204,7 +206,7 @@ def plan_score(
     """One protocol on one benchmark."""
     return Stage(
         "evaluate",
-        {"protocol": options, "benchmark": benchmark},
+        {"protocol": identity(options), "benchmark": benchmark},
         {"features": features},
         {"device": config["runner"]["device"]},
         f"{protocol} on {benchmark}, {label}",

@@ -2,7 +2,8 @@
 
 The key is a hash of the stage's kind and version, the part of the config that changes the result, and the keys of its
 inputs. Two arms that share an embedding share its stage; changing a setting changes the keys of what depends on it and
-of nothing else. ``runtime`` holds what a stage needs to know but what cannot change its result (paths, devices).
+of nothing else. ``runtime`` holds what a stage needs to know but what is not meant to change its result: paths, and
+how it is computed (device, threads, batches of inference), which moves float results in the last bits only.
 """
 
 import hashlib

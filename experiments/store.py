@@ -67,11 +67,15 @@ class Store:
             )
         return found[0]
 
+    def has(self, key: str) -> bool:
+        """Whether exactly the stage of this key is here (an input made elsewhere need not be)."""
+        return any((path / "manifest.json").is_file() for path in self.root.glob(f"*/{key}"))
+
     def lineage(self, path: Path) -> Iterator[tuple[int, Path, dict[str, Any]]]:
-        """The chain behind a folder: (depth, folder, manifest), the folder itself first."""
+        """The chain behind a folder: (depth, folder, manifest), the folder itself first; it ends where a stage is not here."""
         stack = [(0, path)]
         while stack:
             depth, folder = stack.pop()
             manifest = read_manifest(folder)
             yield depth, folder, manifest
-            stack += [(depth + 1, self.find(key)) for key in manifest["inputs"].values()]
+            stack += [(depth + 1, self.find(key)) for key in manifest["inputs"].values() if self.has(key)]

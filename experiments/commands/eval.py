@@ -1,13 +1,14 @@
 """`strata eval`: score one backbone (a strata folder, or timm:NAME) on benchmarks, without an experiment."""
 
-import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from strata.curation.artifact import read_manifest
 from strata.curation.errors import ConfigError
 from strata.experiments.app import app
+from strata.experiments.identity import folder_digest
 from strata.experiments.plan import plan_features, plan_score
 from strata.experiments.session import open_runner, open_store
 from strata.experiments.stage import unique
@@ -26,7 +27,7 @@ def main(config: dict[str, Any]) -> None:
         features = replace(
             features,
             config={**features.config, "backbone": _identity(backbone)},
-            runtime={**features.runtime, "backbone": backbone},
+            runtime={**features.runtime, "backbone": backbone, "made_by": _made_by(backbone)},
         )
         scores += [plan_score(name, p, options, features, config, label) for p, options in config["protocols"].items()]
     store = open_store(config)
@@ -41,10 +42,20 @@ def main(config: dict[str, Any]) -> None:
 
 
 def _identity(backbone: str) -> str:
-    """What the key says of a backbone: the hash of its weights, or its public name."""
+    """What the key says of a backbone: the digest of its config and weights, or its public name."""
     if backbone.startswith("timm:"):
         return backbone
-    weights = Path(backbone) / "model.safetensors"
-    if not weights.is_file():
-        raise ConfigError("backbone", f"{weights} is not there", "give a strata backbone folder, or timm:NAME")
-    return hashlib.sha256(weights.read_bytes()).hexdigest()
+    for name in ("model.safetensors", "config.json"):
+        if not (Path(backbone) / name).is_file():
+            raise ConfigError(
+                "backbone", f"{Path(backbone) / name} is not there", "give a strata backbone folder, or timm:NAME"
+            )
+    return folder_digest(backbone)
+
+
+def _made_by(backbone: str) -> dict[str, str]:
+    """The stage that made a backbone, for lineage; nothing for one from elsewhere."""
+    if not (Path(backbone) / "manifest.json").is_file():
+        return {}
+    key = read_manifest(backbone, "backbone")["key"]
+    return {"backbone": key} if key else {}

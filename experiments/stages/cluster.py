@@ -13,6 +13,7 @@ def run(task: Task, on_metrics: Any = None) -> None:
     store = EmbeddingStore.open(task.inputs["embeddings"])
     model = HierarchicalKMeans(
         **task.config["hierarchy"],
+        **task.runtime["hierarchy"],
         random_state=task.config["seed"],
         device=task.runtime["device"],
         verbose=task.runtime["progress"],

@@ -14,7 +14,7 @@ def run(task: Task, on_metrics: Any = None) -> None:
     """Embed ``inputs.pool`` with the encoder of the config."""
     embed(
         open_pool(task, "pool"),
-        build(task.config["encoder"], "encoder"),
+        build(task.runtime["encoder"], "encoder"),
         task.out,
         key=task.key,
         inputs=task.input_keys,

@@ -19,7 +19,7 @@ def run(task: Task, on_metrics: Any = None) -> None:
         {"train": benchmark.train, "test": benchmark.test},
         task.out,
         key=task.key,
-        inputs=task.input_keys,
+        inputs=task.input_keys | task.runtime.get("made_by", {}),
         config=task.config,
         batch_size=task.runtime["batch_size"],
         num_workers=task.runtime["num_workers"],

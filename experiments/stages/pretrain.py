@@ -16,7 +16,7 @@ def run(task: Task, on_metrics: Callable[[dict[str, float], int], None] | None =
     """Train on the rows of ``inputs.subset`` of ``inputs.pool``; every arm runs the same number of steps."""
     selection = read_subset(task.inputs["subset"])
     pretrain(
-        typed(ImageSSLConfig, task.config["ssl"], "ssl"),
+        typed(ImageSSLConfig, task.config["ssl"] | task.runtime["ssl"], "ssl"),
         open_pool(task, "pool"),
         selection.rows,
         task.out,
