@@ -2,7 +2,7 @@
 
 import inspect
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Self, get_args
 
 import numpy as np
@@ -172,19 +172,22 @@ class HierarchicalKMeans:
             raise ConfigError("hierarchy.metric", f"{self.metric!r} is unknown", f"use one of {get_args(Metric)}")
         if self.dtype not in get_args(DTypeName):
             raise ConfigError("hierarchy.dtype", f"{self.dtype!r} is unknown", f"use one of {get_args(DTypeName)}")
-        if isinstance(self.n_iter, bool) or not isinstance(self.n_iter, int) or self.n_iter < 1:
+        if not _is_whole(self.n_iter) or self.n_iter < 1:
             raise ConfigError("hierarchy.n_iter", f"{self.n_iter!r}", "give a whole number of 1 or more")
-        if not isinstance(self.tol, int | float) or not self.tol >= 0:
+        if not _is_number(self.tol) or not self.tol >= 0:
             raise ConfigError("hierarchy.tol", f"{self.tol!r}", "give a number of 0 or more")
+        if self.random_state is not None and not (_is_whole(self.random_state) and self.random_state >= 0):
+            raise ConfigError("hierarchy.random_state", f"{self.random_state!r}", "give a whole number >= 0, or None")
         k, depth = self.n_clusters, len(self.n_clusters)
         splits = per_level("n_splits", self.n_splits, depth, least=1)
         resamples = per_level("n_resamples", self.n_resamples, depth, least=0)
         sizes = per_level("resample_size", self.resample_size, depth, least=1)
-        inits = [self.init] * depth if isinstance(self.init, str) else list(self.init)
+        single = isinstance(self.init, str) or not isinstance(self.init, Iterable)
+        inits: list[Any] = [self.init] * depth if single else list(self.init)
         if len(inits) != depth or any(init not in get_args(InitName) for init in inits):
             raise ConfigError("hierarchy.init", f"{self.init!r}", f"use one of {get_args(InitName)}, or one per level")
-        if not 0 < self.fit_fraction <= 1:
-            raise ConfigError("hierarchy.fit_fraction", f"{self.fit_fraction} is no share", "use above 0, up to 1")
+        if not _is_number(self.fit_fraction) or not 0 < self.fit_fraction <= 1:
+            raise ConfigError("hierarchy.fit_fraction", f"{self.fit_fraction!r} is no share", "use above 0, up to 1")
         if self._n_fit(n) < k[0] * splits[0]:
             problem = f"{self.fit_fraction} of {n} rows is fewer than the {k[0] * splits[0]} clusters of level 1"
             raise ConfigError("hierarchy.fit_fraction", problem, "raise it, or lower n_clusters")
@@ -216,7 +219,7 @@ def check_levels(n_clusters: Sequence[int], n: int, n_splits: int | Sequence[int
     field = "hierarchy.n_clusters"
     if isinstance(n_clusters, int | str) or not hasattr(n_clusters, "__len__") or len(n_clusters) == 0:
         raise ConfigError(field, f"{n_clusters!r}", "give one number per level, level 1 first, e.g. [3000, 1000, 300]")
-    if any(isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1 for k in n_clusters):
+    if any(not _is_whole(k) or k < 1 for k in n_clusters):
         raise ConfigError(field, f"{list(n_clusters)}", "give whole numbers of 1 or more")
     splits = per_level("n_splits", n_splits, len(n_clusters), least=1)
     totals = [int(k) * split for k, split in zip(n_clusters, splits, strict=True)]
@@ -228,12 +231,20 @@ def check_levels(n_clusters: Sequence[int], n: int, n_splits: int | Sequence[int
 
 def per_level(name: str, value: int | Sequence[int], depth: int, least: int) -> list[int]:
     """One whole number per level, of ``least`` or more; a single number stands for all levels."""
-    values = [value] * depth if isinstance(value, int | np.integer) else list(value)
+    values = [value] * depth if isinstance(value, str) or not isinstance(value, Iterable) else list(value)
     if len(values) != depth:
         raise ConfigError(f"hierarchy.{name}", f"{len(values)} values for {depth} levels", "give one, or one per level")
-    if any(isinstance(item, bool) or not isinstance(item, int | np.integer) or item < least for item in values):
+    if any(not _is_whole(item) or item < least for item in values):
         raise ConfigError(f"hierarchy.{name}", f"{value!r}", f"use whole numbers of {least} or more")
     return [int(item) for item in values]
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    return _is_whole(value) or isinstance(value, float | np.floating)
 
 
 def _assign_all(points: Points, fitted: LevelFit) -> LevelFit:

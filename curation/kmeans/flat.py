@@ -65,7 +65,7 @@ def kmeans(
 
     Raises:
         ConfigError: a setting is out of range, e.g. more clusters than rows.
-        DataError: NaN or infinite values; or weights that are negative, not finite or all zero.
+        DataError: NaN or infinite values; or weights that are negative, not finite, all zero or beyond 1e+-100.
     """
     points = as_points(X, metric=metric, dtype=dtype, device=device)
     _check(points.n, n_clusters, n_init, n_iter, tol, empty)
@@ -121,4 +121,6 @@ def _checked_weight(weight: ArrayLike, n: int) -> NDArray[np.float64]:
         raise ConfigError("sample_weight", f"shape {values.shape} for {n} rows", "give one weight per row")
     if not np.isfinite(values).all() or (values < 0).any() or not values.any():
         raise DataError("sample_weight must be finite, non-negative and not all zero; check the weights")
+    if not 1e-100 <= values.max() <= 1e100:
+        raise DataError(f"sample_weight is up to {values.max():.1e}; scale the weights to about 1")
     return values

@@ -42,7 +42,7 @@ def plus_plus(
     largest = max(2 * tries, min(_BATCH, _BATCH_ELEMENTS // points.n))
     while len(chosen) < k:
         cumulative = np.cumsum(closest)
-        if cumulative[-1] <= 0:
+        if not cumulative[-1] > 0:
             break
         batch = min(largest, tries * max(2, len(chosen)), tries * (k - len(chosen) + 1) * 2)
         draws = rng.random(batch) * cumulative[-1]

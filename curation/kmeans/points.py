@@ -17,6 +17,7 @@ from strata.curation.kmeans.source import BLOCK, as_source, take_rows
 Metric = Literal["euclidean", "cosine"]
 DTypeName = Literal["auto", "float32", "float64"]
 STEP = 8192  # rows whose float64 copy is held at a time
+SMALLEST, LARGEST = 1e-140, 1e140  # spread of float64 values: their squares must neither vanish nor overflow
 CACHE_BYTES = 8 << 30  # the centered copy is kept in memory up to this size, else made again in each pass
 
 
@@ -36,7 +37,8 @@ class Points:
 
     Raises:
         ConfigError: an unknown metric, dtype or device, or X is not a matrix.
-        DataError: NaN or infinite values, or (cosine) rows of zeros; names the first rows.
+        DataError: NaN, infinite or (euclidean) enormous values, or (cosine) rows of zeros; names the first rows.
+            Or values so small that their squares vanish, or that float32 centroids cannot hold.
     """
 
     def __init__(
@@ -98,6 +100,7 @@ class Points:
     def _normalized(self, values: NDArray[Any]) -> NDArray[np.float64]:
         rows = np.array(values, np.float64, order="C")
         if self.metric == "cosine":
+            _temper(rows)
             rows /= np.sqrt(np.square(rows).sum(1, keepdims=True))
         return rows
 
@@ -118,7 +121,21 @@ class Points:
             low, high = np.minimum(low, rows.min(0)), np.maximum(high, rows.max(0))
         center = total / self.n
         reach = float(np.maximum(high - center, center - low).max())
+        if 0 < reach < (SMALLEST if self.dtype == torch.float64 else 1e-43):
+            raise DataError(f"X differs by {reach:.1e} at most in all rows, too little for {self.dtype}; multiply it")
+        if self.dtype == torch.float32 and max(high.max(), -low.min()) > np.finfo(np.float32).max:
+            raise DataError(
+                f"X has values up to {max(high.max(), -low.min()):.1e}, too large for dtype=float32; divide it"
+            )
         return center, 2.0 ** -math.frexp(reach)[1] if reach > 0 else 1.0
+
+
+def _temper(rows: NDArray[np.float64]) -> None:
+    """Bring rows of enormous or tiny values near 1 by a power of two, so that their squares stay in range."""
+    largest = np.abs(rows).max(1)
+    wild = np.flatnonzero((largest > 1e100) | (largest < 1e-100))
+    if len(wild):
+        rows[wild] = np.ldexp(rows[wild], -np.frexp(largest[wild])[1][:, None])
 
 
 def _check_rows(values: NDArray[Any], start: int, metric: str) -> None:
@@ -126,6 +143,11 @@ def _check_rows(values: NDArray[Any], start: int, metric: str) -> None:
     if bad.any():
         rows = ", ".join(str(row) for row in np.flatnonzero(bad)[:5] + start)
         raise DataError(f"X has NaN or infinite values in row(s) {rows}; remove these rows or embed them again")
+    if metric == "euclidean" and values.dtype.itemsize == 8 and values.dtype.kind == "f":
+        large = (np.abs(values) > LARGEST).any(1)
+        if large.any():
+            rows = ", ".join(str(row) for row in np.flatnonzero(large)[:5] + start)
+            raise DataError(f"X has values beyond {LARGEST:.0e} in row(s) {rows}; divide X, or remove these rows")
     if metric == "cosine":
         zero = ~(values != 0).any(1)
         if zero.any():

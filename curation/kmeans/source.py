@@ -53,8 +53,8 @@ def as_source(X: Any) -> Source:
         X = (X.float() if X.dtype == torch.bfloat16 else X).numpy()
     array = np.asanyarray(X)
     _check_shape(array.shape)
-    if array.dtype.kind not in "fiub":
-        raise ConfigError("X", f"dtype {array.dtype}", "give real numbers")
+    if array.dtype.kind not in "fiub" or array.dtype.itemsize > 8:
+        raise ConfigError("X", f"dtype {array.dtype}", "give real numbers of at most 64 bits")
     return ArrayRows(array)
 
 

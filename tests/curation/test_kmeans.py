@@ -261,6 +261,30 @@ def test_bad_data():
         kmeans(np.eye(3), 2, sample_weight=[-1, 1, 1])
 
 
+@pytest.mark.parametrize("init", ["k-means++", "random", "scalable"])
+@pytest.mark.parametrize("size", [1e-200, 1e200, 5e-324])
+def test_cosine_at_any_length(init, size):
+    X = np.rint(1000 * np.random.default_rng(0).standard_normal((200, 6)))  # whole: exact in the smallest floats too
+    near, far = (kmeans(data, 8, metric="cosine", init=init, n_iter=5) for data in (X, X * size))
+    assert np.array_equal(near.labels, far.labels)
+    np.testing.assert_allclose(near.centroids, far.centroids, atol=1e-12)
+
+
+def test_euclidean_values_out_of_range_are_named():
+    X = np.random.default_rng(0).standard_normal((50, 3))
+    for size in (1e-130, 1e130):
+        assert np.array_equal(kmeans(X * size, 5).labels, kmeans(X, 5).labels)
+    X[[4, 9], 1] = 1e200
+    with pytest.raises(DataError, match=r"row\(s\) 4, 9"):
+        kmeans(X, 5)
+    with pytest.raises(DataError, match="multiply"):
+        kmeans(np.eye(4) * 1e-200, 2)
+    with pytest.raises(DataError, match="float32"):
+        kmeans(np.eye(4) * 1e100, 2, dtype="float32")
+    with pytest.raises(DataError, match="weight"):
+        kmeans(np.eye(4), 2, sample_weight=np.full(4, 1e-320))
+
+
 def test_input_is_not_changed():
     for dtype in (np.float32, np.float64):
         X = blobs().astype(dtype)
