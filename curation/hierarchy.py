@@ -1,7 +1,6 @@
 """The tree of clusters: data points below, level 1 their clusters, level 2 clusters of these, up to level L."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
@@ -11,32 +10,13 @@ from jaxtyping import Float, Int
 from numpy.typing import ArrayLike, NDArray
 
 from strata.curation.allocation import allocate
+from strata.curation.arguments import real_number, seed_sequence, whole_array, whole_number
 from strata.curation.artifact import create_artifact, read_manifest
 from strata.curation.drawing import Within, draw_within
 from strata.curation.errors import ConfigError, DataError
+from strata.curation.level import Level, check_level, levels_of
 
 Allocation = Literal["hierarchical", "flat"]
-
-
-@dataclass
-class Level:
-    """One level: which of its ``n_clusters`` clusters each item of the level below (level 1: each row) is in."""
-
-    assignment: Int[np.ndarray, " m"]  # int32 in [0, n_clusters)
-    n_clusters: int
-    centroids: Float[np.ndarray, "k d"] | None = None
-    distance: Float[np.ndarray, " m"] | None = None  # float32, of each item to its centroid (cosine: 1 - cos)
-
-    @cached_property
-    def order(self) -> Int[np.ndarray, " m"]:
-        """Items by cluster, closest first inside (lowest item on ties; in order where there are no distances)."""
-        keys = (self.assignment,) if self.distance is None else (self.distance, self.assignment)
-        return np.lexsort(keys)
-
-    @cached_property
-    def offsets(self) -> Int[np.ndarray, " k1"]:
-        """Cluster i holds ``order[offsets[i]:offsets[i + 1]]``. int64 [k + 1]."""
-        return np.concatenate([[0], np.cumsum(np.bincount(self.assignment, minlength=self.n_clusters))])
 
 
 class Hierarchy:
@@ -55,7 +35,7 @@ class Hierarchy:
         self.levels = list(levels)
         for number, level in enumerate(self.levels, 1):
             below = None if number == 1 else self.levels[number - 2].n_clusters
-            _check_level(level, number, below)
+            check_level(level, number, below)
 
     @classmethod
     def from_assignments(
@@ -75,22 +55,9 @@ class Hierarchy:
 
         Raises:
             DataError: not integers, out of range, or the lengths do not fit.
+            ConfigError: distances or centroids of another shape, or distances that are not finite.
         """
-        arrays = [np.asarray(assignment) for assignment in assignments]
-        levels = []
-        for index, array in enumerate(arrays):
-            if array.dtype.kind not in "iu" or array.ndim != 1 or len(array) == 0:
-                raise DataError(f"level {index + 1}: {array.dtype} {array.shape} is no assignment; give integers [n]")
-            k = len(arrays[index + 1]) if index + 1 < len(arrays) else int(array.max()) + 1
-            if array.min() < 0 or array.max() >= k:
-                raise DataError(
-                    f"level {index + 1}: labels {array.min()} to {array.max()} for {k} clusters; use 0 to k - 1"
-                )
-            distance = None if distances is None else np.asarray(distances[index], np.float32)
-            levels.append(
-                Level(array.astype(np.int32), k, None if centroids is None else np.asarray(centroids[index]), distance)
-            )
-        return cls(levels)
+        return cls(levels_of(assignments, distances, centroids))
 
     @property
     def n(self) -> int:
@@ -127,13 +94,10 @@ class Hierarchy:
         """Clusters of ``level`` that hold the given level-1 clusters. int64.
 
         Raises:
-            ConfigError: there is no such level.
-            DataError: a label is out of range.
+            ConfigError: there is no such level, or the labels are not whole numbers of level-1 clusters.
         """
         self._level(level)
-        found = np.asarray(labels, np.int64)
-        if found.size and not (found.min() >= 0 and found.max() < self.levels[0].n_clusters):
-            raise DataError(f"labels {found.min()} to {found.max()}: level 1 has {self.levels[0].n_clusters} clusters")
+        found = whole_array("labels", labels, 0, self.levels[0].n_clusters - 1)
         for above in self.levels[1:level]:
             found = above.assignment[found].astype(np.int64)
         return found
@@ -145,8 +109,7 @@ class Hierarchy:
     def members(self, level: int, cluster: int) -> Int[np.ndarray, " s"]:
         """Items of one cluster (rows at level 1, clusters of the level below else), closest to its centroid first."""
         here = self._level(level)
-        if not 0 <= cluster < here.n_clusters:
-            raise ConfigError("cluster", f"{cluster}: level {level} has {here.n_clusters} clusters", "use 0 to k - 1")
+        cluster = whole_number("cluster", cluster, 0, here.n_clusters - 1)
         return here.order[here.offsets[cluster] : here.offsets[cluster + 1]]
 
     def sample(
@@ -224,10 +187,9 @@ class Hierarchy:
         geometric mean of the two, at each node. Inside a level-1 cluster rows are equal.
 
         Raises:
-            ConfigError: temperature is not in [0, 1].
+            ConfigError: temperature is no number in [0, 1].
         """
-        if not 0 <= temperature <= 1:
-            raise ConfigError("sample.temperature", f"{temperature} is out of range", "use 0 (as is) to 1 (balanced)")
+        temperature = real_number("sample.temperature", temperature, 0.0, 1.0)  # as is, balanced
         share = np.ones(1)
         for index in range(self.n_levels - 1, -1, -1):
             size = self._sizes[index]
@@ -273,19 +235,14 @@ class Hierarchy:
         return cls(levels)
 
     def _level(self, level: int) -> Level:
-        if not 1 <= level <= self.n_levels:
-            raise ConfigError("level", f"{level}: there are {self.n_levels} levels", f"use 1 to {self.n_levels}")
+        level = whole_number("level", level, 1, self.n_levels)
         return self.levels[level - 1]
 
     def _top_quotas(self, n: int, max_repeats: int, rng: np.random.Generator) -> NDArray[np.int64]:
-        if max_repeats < 1:
-            raise ConfigError("sample.max_repeats", f"{max_repeats} is too small", "use 1 or more")
-        if not isinstance(n, int | np.integer) or not 0 <= n <= self.n * max_repeats:
-            raise ConfigError(
-                "sample.size",
-                f"{n} rows of {self.n}, each at most {max_repeats} times",
-                f"ask for at most {self.n * max_repeats} or raise max_repeats",
-            )
+        most = self.n * whole_number("sample.max_repeats", max_repeats, 1)
+        if whole_number("sample.size", n, 0) > most:
+            problem = f"{n} rows of {self.n}, each at most {max_repeats} times"
+            raise ConfigError("sample.size", problem, f"ask for at most {most} or raise max_repeats")
         top = self._sizes[-1] * max_repeats
         return allocate(np.array([n]), top, np.zeros(len(top), np.int64), rng)
 
@@ -296,26 +253,7 @@ class Hierarchy:
 
 def _generator(random_state: int | None, stream: int) -> np.random.Generator:
     """Independent streams of one seed: 1 for allocation, 2 for drawing inside clusters."""
-    return np.random.default_rng(np.random.SeedSequence(random_state, spawn_key=(stream,)))
-
-
-def _check_level(level: Level, number: int, below: int | None) -> None:
-    items = len(level.assignment)
-    problem = ""
-    if level.assignment.ndim != 1 or items == 0:
-        problem = f"assignment of shape {level.assignment.shape}"
-    elif below is not None and items != below:
-        problem = f"{items} items, but level {number - 1} has {below} clusters"
-    elif level.assignment.min() < 0 or level.assignment.max() >= level.n_clusters:
-        problem = f"labels outside 0 to {level.n_clusters - 1}"
-    elif level.distance is not None and level.distance.shape != (items,):
-        problem = f"{level.distance.shape} distances for {items} items"
-    elif level.distance is not None and not np.isfinite(level.distance).all():
-        problem = "distances that are not finite"
-    elif level.centroids is not None and len(level.centroids) != level.n_clusters:
-        problem = f"{len(level.centroids)} centroids for {level.n_clusters} clusters"
-    if problem:
-        raise DataError(f"level {number} of the hierarchy has {problem}; cluster again")
+    return np.random.default_rng(seed_sequence(random_state, stream))
 
 
 def _read_array(file: Path) -> NDArray[Any]:

@@ -4,13 +4,14 @@ from typing import Any
 
 import numpy as np
 
+from strata.curation.errors import ConfigError
 from strata.curation.hierarchy import Hierarchy
 from strata.curation.subset import write_subset
 from strata.experiments.build import build
 from strata.experiments.stage import Task
 from strata.experiments.stages.pool import open_pool
 
-VERSION = 1
+VERSION = 2  # 2: rows are those of the readable part of the pool
 
 
 def run(task: Task, on_metrics: Any = None) -> None:
@@ -19,13 +20,19 @@ def run(task: Task, on_metrics: Any = None) -> None:
     labels = np.full(len(pool), -1) if pool.labels is None else pool.labels
     hierarchy = Hierarchy.load(task.inputs["hierarchy"]) if "hierarchy" in task.inputs else None
     has_labels = bool((labels >= 0).any())
-    selection = build(task.config["sampler"], "sampler").select(
-        task.config["size"],
-        size=len(pool),
-        random_state=task.config["seed"],
-        hierarchy=hierarchy,
-        labels=labels if has_labels else None,
-    )
+    try:
+        selection = build(task.config["sampler"], "sampler").select(
+            task.config["size"],
+            size=len(pool),
+            random_state=task.config["seed"],
+            hierarchy=hierarchy,
+            labels=labels if has_labels else None,
+        )
+    except ConfigError as error:
+        if error.field != "sample.size":
+            raise
+        # Named as the user set it. Planning has checked it against all items; some may since have proved unreadable.
+        raise ConfigError("size", f"{error.problem} ({len(pool)} items of the pool can be read)", error.fix) from error
     write_subset(
         task.out,
         selection,

@@ -307,10 +307,77 @@ def test_levels_and_labels_out_of_range():
     for level in (0, 3):
         with pytest.raises(ConfigError):
             h.sizes(level)
-    with pytest.raises(DataError):
-        h.ancestors([4], 2)
-    with pytest.raises(ConfigError):
-        h.members(1, 4)
+    for call in (lambda: h.ancestors([4], 2), lambda: h.ancestors([-1], 2), lambda: h.members(1, 4)):
+        with pytest.raises(ConfigError):
+            call()
+
+
+@pytest.mark.parametrize("too_large", [2**31 - 1, 2**32, 2**63 - 1, np.uint64(2**64 - 1)])
+def test_labels_beyond_int32_are_refused_not_wrapped(too_large):
+    with pytest.raises(DataError, match="level 1"):
+        Hierarchy.from_assignments([np.array([0, 1, too_large], type(too_large))])
+    with pytest.raises(DataError, match="level 2"):
+        Hierarchy.from_assignments([[0, 1], np.array([0, too_large], type(too_large))])
+
+
+@pytest.mark.parametrize(
+    ("field", "call"),
+    [
+        ("random_state", lambda h: h.sample(3, random_state=1.5)),
+        ("random_state", lambda h: h.sample(3, random_state="0")),
+        ("random_state", lambda h: h.quotas(3, random_state=-1)),
+        ("random_state", lambda h: h.sample(3, random_state=True)),
+        ("labels", lambda h: h.ancestors([0.0, 1.0], 2)),
+        ("labels", lambda h: h.ancestors([True], 2)),
+        ("labels", lambda h: h.ancestors([[0], [1, 2]], 2)),
+        ("level", lambda h: h.ancestors([0], 1.0)),
+        ("level", lambda h: h.labels(True)),
+        ("cluster", lambda h: h.members(1, 0.0)),
+        ("sample.max_repeats", lambda h: h.sample(3, max_repeats=1.5)),
+        ("sample.max_repeats", lambda h: h.sample(3, max_repeats=True)),
+        ("sample.max_repeats", lambda h: h.quotas(3, max_repeats=None)),
+        ("sample.size", lambda h: h.sample(True)),
+        ("sample.size", lambda h: h.sample(3.0)),
+        ("sample.size", lambda h: h.quotas("3")),
+        ("sample.size", lambda h: h.sample(None, allocation="flat")),
+        ("sample.temperature", lambda h: h.weights("1")),
+        ("sample.temperature", lambda h: h.weights(None)),
+        ("sample.temperature", lambda h: h.weights(True)),
+    ],
+)
+def test_arguments_of_the_wrong_type(field, call):
+    with pytest.raises(ConfigError) as error:
+        call(small_tree())
+    assert error.value.field == field and "\n" not in str(error.value)
+
+
+def test_numpy_integers_and_floats_are_numbers():
+    h = small_tree()
+    assert h.sample(np.int64(4), max_repeats=np.int32(1), random_state=np.uint8(3)).tolist() == (
+        h.sample(4, random_state=3).tolist()
+    )
+    assert np.array_equal(h.weights(np.float32(0.5)), h.weights(0.5)) and np.array_equal(h.weights(1), h.weights(1.0))
+    assert h.ancestors([], 2).tolist() == [] and h.ancestors(3, 2) == 1
+
+
+@pytest.mark.parametrize(
+    ("field", "arrays"),
+    [
+        ("distances", {"distances": [[0, 1]]}),
+        ("distances", {"distances": [[0, 1, np.nan], [0, 0]]}),
+        ("distances", {"distances": [[0, 1, 1e300], [0, 0]]}),
+        ("distances", {"distances": [[0, 1, 2, 3], [0, 0]]}),
+        ("distances", {"distances": [[[0, 1, 2]], [0, 0]]}),
+        ("distances", {"distances": [["a", "b", "c"], [0, 0]]}),
+        ("centroids", {"centroids": [np.zeros((2, 3))]}),
+        ("centroids", {"centroids": [np.zeros((3, 3)), np.zeros((1, 3))]}),
+        ("centroids", {"centroids": [np.zeros(2), np.zeros((1, 3))]}),
+    ],
+)
+def test_distances_and_centroids_of_the_wrong_shape(field, arrays):
+    with pytest.raises(ConfigError) as error:
+        Hierarchy.from_assignments([[0, 1, 1], [0, 0]], **arrays)
+    assert error.value.field.startswith(field)
 
 
 def test_a_million_points_in_time():
