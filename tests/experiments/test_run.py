@@ -93,3 +93,20 @@ def test_manifests_name_their_inputs(runs: Path):
     for manifest in (runs / "store" / "sample").glob("*/manifest.json"):
         content = json.loads(manifest.read_text())
         assert (runs / "store" / "pool" / content["inputs"]["pool"]).is_dir()
+
+
+def test_why_of_a_score_of_strata_eval_reaches_the_training(runs: Path):
+    backbone = next((runs / "store" / "pretrain").glob("*/model.safetensors")).parent
+    before = {path.name for path in (runs / "store" / "evaluate").iterdir()}
+    environment = os.environ | {"STRATA_RUNS": str(runs), "WANDB_MODE": "disabled"}
+
+    def strata(*arguments: str) -> str:
+        command = [sys.executable, "-m", "strata.experiments.cli", *arguments]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+
+    out = strata("eval", f"backbone={backbone}", "+benchmark@benchmarks.digits=digits", "~protocols.linear",
+                 "runner.workers=0")  # fmt: skip
+    assert "knn-v1" in out
+    (key,) = {path.name for path in (runs / "store" / "evaluate").iterdir()} - before
+    kinds = re.findall(r"^ *(\w+) [0-9a-f]{16} ", strata("why", f"key={key}"), re.MULTILINE)
+    assert kinds[:3] == ["evaluate", "features", "pretrain"] and "pool" in kinds
