@@ -15,7 +15,7 @@ from flow import arguments, finish, start
 from strata.experiments.cli import dispatch
 
 SMALL = ("seeds=[0]", "~arms.hand", "~arms.flat", "~arms.hierarchical", "~arms.random", "~protocols.linear")
-PROMPT = 8.0  # seconds; the stages that are interrupted would take far longer
+PROMPT = 60.0  # seconds, on a busy machine; what is interrupted would take far longer
 
 
 def processes_of(runs: Path) -> list[int]:
@@ -68,7 +68,7 @@ def test_while_it_waits_for_another_run(
         said: list[str] = []
         reader = threading.Thread(target=lambda: said.append(_until_waiting(process.stderr)))
         reader.start()
-        reader.join(60)
+        reader.join(180)
         assert said and "waiting for another run: pool" in said[0]
         time.sleep(1.0)
         err = interrupt(process, tmp_path)
