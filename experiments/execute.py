@@ -33,45 +33,38 @@ def describe(stage: Stage, store: Store) -> dict[str, Any]:
     }
 
 
-def execute(spec: dict[str, Any], tracker: Tracker, threads: int, on_metrics: OnMetrics | None = None) -> float:
-    """Make the stage's folder if it is not there, mirror it to W&B, record how it was run.
+def execute(spec: dict[str, Any], tracker: Tracker, threads: int, on_metrics: OnMetrics | None = None) -> float | None:
+    """Make the stage's folder if it is not there, mirror it to W&B, record how it was run. The caller holds its lock.
+
+    A folder that is whole but has no run.json is of a run that was killed in between: it is tracked and recorded with
+    the times left open.
 
     Returns:
-        Seconds that the stage took.
+        Seconds that the stage took; None if its folder was whole already.
+
+    Raises:
+        StrataError: it refused its input.
+        KeyboardInterrupt: a signal ended it.
     """
     out = Path(spec["out"])
-    task = Task(
-        kind=spec["kind"],
-        key=spec["key"],
-        config=spec["config"],
-        inputs={role: Path(path) for role, path in spec["inputs"].items()},
-        input_keys=spec["input_keys"],
-        runtime=spec["runtime"],
-        out=out,
-    )
+    whole = (out / "manifest.json").is_file()
+    if whole and (out / "run.json").is_file():
+        return None
     out.parent.mkdir(parents=True, exist_ok=True)
     resumed = out.with_name(out.name + ".partial").is_dir()
-    started = time.time()
+    started, seconds = time.time(), None
     with tracker.stage(spec) as log:
-        if not (out / "manifest.json").is_file():
+        if not whole:
             _limit_threads(threads)
-
-            def forward(values: dict[str, float], step: int) -> None:
-                log(values, step)
-                if on_metrics is not None:
-                    on_metrics(values, step)
-
-            try:
-                stage_module(task.kind).run(task, forward)
-            except StrataError as error:
-                raise StrataError(f"{error} [stage {task.kind}: {spec['label']}]") from error
-        seconds = time.time() - started
+            started = time.time()
+            _run_module(spec, log, on_metrics)
+            seconds = time.time() - started
     provenance = {
         "label": spec["label"],
-        "seconds": round(seconds, 3),
+        "seconds": None if seconds is None else round(seconds, 3),
         "work": spec["work"],
-        "resumed": resumed,
-        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
+        "resumed": None if whole else resumed,
+        "started": None if whole else time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
         "command": os.environ.get("STRATA_COMMAND", " ".join(sys.argv)),
         "commit": git_commit(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
@@ -79,6 +72,30 @@ def execute(spec: dict[str, Any], tracker: Tracker, threads: int, on_metrics: On
     }
     write_json(out / "run.json", provenance)
     return seconds
+
+
+def _run_module(spec: dict[str, Any], log: OnMetrics, on_metrics: OnMetrics | None) -> None:
+    task = Task(
+        kind=spec["kind"],
+        key=spec["key"],
+        config=spec["config"],
+        inputs={role: Path(path) for role, path in spec["inputs"].items()},
+        input_keys=spec["input_keys"],
+        runtime=spec["runtime"],
+        out=Path(spec["out"]),
+    )
+
+    def forward(values: dict[str, float], step: int) -> None:
+        log(values, step)
+        if on_metrics is not None:
+            on_metrics(values, step)
+
+    try:
+        stage_module(task.kind).run(task, forward)
+    except StrataError as error:
+        raise StrataError(f"{error} [stage {task.kind}: {spec['label']}]") from error
+    except SystemExit as error:  # what Lightning makes of Ctrl-C and SIGTERM, with exit codes of its own
+        raise KeyboardInterrupt from error
 
 
 def git_commit() -> str:

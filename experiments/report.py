@@ -51,7 +51,7 @@ def provenance(plan: Plan, store: Store) -> str:
         return "; ".join(sorted({str(run[field]) for run in runs}))
 
     seeds = ", ".join(str(seed) for seed in sorted({run.seed for run in plan.runs}))
-    hours = sum(run["seconds"] for run in runs) / 3600
+    hours = sum(run["seconds"] or 0.0 for run in runs) / 3600
     return (
         f"Seeds {seeds}. {len(runs)} of {len(plan.stages)} stages, {hours:.2f} h of stage time, "
         f"{said('threads')} thread(s) each. "

@@ -1,14 +1,15 @@
 """Where finished stages lie: ``<root>/<kind>/<key>/``, one folder each, shared by all experiments."""
 
-import contextlib
-import fcntl
 import json
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from strata.curation.artifact import read_manifest, write_json
+from strata.curation.artifact import read_manifest
 from strata.curation.errors import DataError
+from strata.experiments.lock import hold
 from strata.experiments.stage import Stage
 
 
@@ -30,28 +31,24 @@ class Store:
         """Whether an interrupted run left something to resume from."""
         return self.path(stage).with_name(stage.key + ".partial").is_dir()
 
-    @contextlib.contextmanager
-    def lock(self, stage: Stage) -> Iterator[None]:
-        """Hold a stage, so that two commands never run it at once. The system frees it when a process is killed."""
-        file = self.root / "locks" / f"{stage.kind}-{stage.key}"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with open(file, "w") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX)
-            yield
+    def finished(self, stage: Stage) -> bool:
+        """Whether its folder is whole, tracked, and says how it was run: there is nothing left to do for it."""
+        return self.done(stage) and bool(self.provenance(stage))
 
-    def record_run(self, stage: Stage, provenance: dict[str, Any]) -> None:
-        """Keep how a stage was run (command, commit, machine, seconds) beside its result."""
-        write_json(self.path(stage) / "run.json", provenance)
+    def lock(self, stage: Stage, stop: threading.Event, on_wait: Callable[[], None]) -> AbstractContextManager[None]:
+        """Hold a stage, so that two commands never run it at once; see ``lock.hold``."""
+        return hold(self.root / "locks" / f"{stage.kind}-{stage.key}", stop, on_wait)
 
     def provenance(self, stage: Stage) -> dict[str, Any]:
-        """How the stage was run; empty if it was killed just before that was written."""
+        """How the stage was run; empty if its run was killed just before that was written."""
         file = self.path(stage) / "run.json"
         return json.loads(file.read_text()) if file.is_file() else {}
 
     def seconds(self, kind: str) -> list[tuple[float, float]]:
-        """(work, seconds) of every finished stage of a kind: the measured rates behind ``strata plan``."""
+        """(work, seconds) of every stage of a kind that was timed whole: the measured rates behind ``strata plan``."""
         runs = [json.loads(file.read_text()) for file in (self.root / kind).glob("*/run.json")]
-        return [(run["work"], run["seconds"]) for run in runs if run.get("work") and run.get("seconds")]
+        timed = [run for run in runs if run.get("work") and run.get("seconds") and not run.get("resumed")]
+        return [(run["work"], run["seconds"]) for run in timed]
 
     def find(self, key: str) -> Path:
         """The one finished folder whose key starts with ``key``.

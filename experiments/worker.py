@@ -1,7 +1,7 @@
 """A subprocess that runs stages one after another: JSON lines in on stdin, JSON lines out on stdout.
 
-It imports the heavy libraries once for all its stages, and ends at once when the process that started it is gone,
-so a killed command leaves no orphan at work.
+It imports the heavy libraries once for all its stages, and ends at once, with what it started, when the process that
+started it is gone, so a killed command leaves no orphan at work.
 """
 
 import json
@@ -48,6 +48,8 @@ def main() -> None:
 def _read(lines: "queue.Queue[str]") -> None:
     for line in sys.stdin:
         lines.put(line)
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)  # the loaders of its data too
     os._exit(1)
 
 

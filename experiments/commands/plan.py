@@ -6,14 +6,14 @@ from strata.experiments.app import app
 from strata.experiments.cost import predict
 from strata.experiments.plan import iter_kinds, make_plan
 from strata.experiments.runner import clock
-from strata.experiments.session import open_runner, open_store
+from strata.experiments.session import open_store, worker_count
 
 
 @app("run")
 def main(config: dict[str, Any]) -> None:
     """Print one line per kind of stage, or per stage with ``list=true``."""
     plan, store = make_plan(config), open_store(config)
-    workers = max(1, open_runner(config, store, plan.name).workers)
+    workers = max(1, worker_count(config))
     stages = plan.stages
     print(
         f"{plan.name}: {len(config['arms'])} arms x {len(config['seeds'])} seeds = {len(stages)} stages in {store.root}"

@@ -1,12 +1,18 @@
 """`strata run`: everything of an experiment that is not done yet, then its table and figure."""
 
+import threading
+from pathlib import Path
 from typing import Any
 
+from strata.curation.artifact import write_json
 from strata.experiments.app import app
-from strata.experiments.plan import make_plan
+from strata.experiments.lock import hold
+from strata.experiments.plan import Plan, make_plan
 from strata.experiments.report import write_report
 from strata.experiments.runner import say
 from strata.experiments.session import open_runner, open_store, report_folder
+from strata.experiments.store import Store
+from strata.experiments.table import Table
 from strata.experiments.tracking import Tracker
 
 
@@ -22,14 +28,26 @@ def main(config: dict[str, Any]) -> None:
     folder = report_folder(plan, config)
     tables = write_report(plan, store, config, folder)
     print("\n" + "\n".join(table.markdown() for table in tables))
-    if ran:
+    if not ran:
+        say("nothing to do: every stage was finished before")
+    _track_table(plan, store, tables[0], folder, Tracker(**runner.tracking))
+    print(f"table   {folder / 'table.md'}\nfigure  {folder / 'figure.png'}")
+
+
+def _track_table(plan: Plan, store: Store, table: Table, folder: Path, tracker: Tracker) -> None:
+    """Send the table to W&B, once per report: whoever has done so leaves a mark beside it."""
+    mark = folder / "wandb.json"
+    if tracker.mode == "disabled" or mark.is_file():
+        return
+    with hold(folder / "wandb.lock", threading.Event(), lambda: say("waiting for another run: table")):
+        if mark.is_file():
+            return
+        run_id = f"{plan.name}-{folder.name}"  # experiments may share every stage
         leaves = [store.path(stage) for run in plan.runs for stage in run.scores.values()]
-        tracker = Tracker(**runner.tracking)
-        tracker.table(folder.name, tables[0].columns, list(tables[0].rows), folder / "figure.png", leaves)
+        tracker.table(run_id, table.columns, list(table.rows), folder / "figure.png", leaves)
         if tracker.error:
             say(f"W&B: {tracker.error}; nothing is lost, the table is on disk")
-        if tracker.mode == "offline":
-            say(f"W&B: offline runs in {tracker.directory}/wandb; send them with `wandb sync --sync-all` from there")
-    else:
-        say("nothing to do: every stage was finished before")
-    print(f"table   {folder / 'table.md'}\nfigure  {folder / 'figure.png'}")
+        else:
+            write_json(mark, {"run": run_id, "mode": tracker.mode, "project": tracker.project})
+    if tracker.mode == "offline":
+        say(f"W&B: offline runs in {tracker.directory}/wandb; send them with `wandb sync --sync-all` from there")

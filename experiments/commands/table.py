@@ -6,13 +6,14 @@ from strata.experiments.app import app
 from strata.experiments.plan import make_plan
 from strata.experiments.report import write_report
 from strata.experiments.runner import say
-from strata.experiments.session import open_store, report_folder
+from strata.experiments.session import check_writable, open_store, report_folder
 
 
 @app("run")
 def main(config: dict[str, Any]) -> None:
     """Collect, write, print."""
     plan, store = make_plan(config), open_store(config)
+    check_writable(config)
     folder = report_folder(plan, config)
     tables = write_report(plan, store, config, folder)
     missing = sum(not store.done(stage) for stage in plan.stages)

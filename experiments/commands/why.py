@@ -17,4 +17,6 @@ def main(config: dict[str, Any]) -> None:
         print(f"{indent}{folder.parent.name} {folder.name}  {run.get('label', '')}")
         print(f"{indent}  config  {json.dumps(manifest['config'], sort_keys=True)}")
         if run:
-            print(f"{indent}  run     {run['started']}, {run['seconds']} s, commit {run['commit']}: {run['command']}")
+            when = run["started"] or "killed before its time was recorded"
+            took = "" if run["seconds"] is None else f"{run['seconds']} s, "
+            print(f"{indent}  run     {when}, {took}commit {run['commit']}: {run['command']}")

@@ -8,7 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from flow import finish, scores, start
+from flow import arguments, finish, scores, start
+
+from strata.experiments.cli import dispatch
+from strata.experiments.tracking import Tracker
 
 KINDS = {"pool": 1, "embed": 1, "cluster": 4, "sample": 9, "pretrain": 10, "features": 10, "evaluate": 20}
 
@@ -87,6 +90,34 @@ def test_why_prints_the_chain(runs: Path):
     kinds = re.findall(r"^ *(\w+) [0-9a-f]{16} ", found.stdout, re.MULTILINE)
     assert kinds[:3] == ["evaluate", "features", "pretrain"]
     assert {"sample", "cluster", "embed", "pool"} <= set(kinds)
+
+
+def test_the_table_goes_to_wandb_once(runs: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):
+    """A run that was killed before it, or found all its stages made by others, leaves it to the next one."""
+    sent: list[str] = []
+
+    def send(self: Tracker, key: str, *_: object) -> None:
+        sent.append(key)
+        if len(sent) == 1:
+            self.error = "no luck"
+
+    monkeypatch.setattr(Tracker, "table", send)
+    monkeypatch.setenv("STRATA_RUNS", str(runs))
+    for mode, name, expected in (
+        ("disabled", "tiny", 0),
+        ("offline", "tiny", 1),  # it fails
+        ("offline", "tiny", 2),
+        ("offline", "tiny", 2),
+        ("offline", "other", 3),
+        ("offline", "other", 3),
+    ):
+        assert dispatch(arguments("run", f"name={name}", f"wandb.mode={mode}")) == 0
+        assert "nothing to do" in capfd.readouterr().err
+        assert len(sent) == expected, (mode, name)
+    assert sent[0] == sent[1] != sent[2], "experiments that share all stages have a table each"
+    (mark,) = runs.glob("other/*/wandb.json")
+    assert json.loads(mark.read_text())["run"] == sent[2]
+    assert not list(runs.rglob("*.lock"))
 
 
 def test_manifests_name_their_inputs(runs: Path):
