@@ -170,7 +170,7 @@ class Hierarchy:
         rng = _generator(random_state, 1)
         quotas = [self._top_quotas(n, max_repeats, rng)]
         for index in range(self.n_levels - 1, 0, -1):
-            capacity = self._sizes[index - 1] * max_repeats
+            capacity = self._capacity(index - 1, n, max_repeats)
             quotas.insert(0, allocate(quotas[0], capacity, self.levels[index].assignment, rng))
         return quotas
 
@@ -268,7 +268,7 @@ class Hierarchy:
         self._check_request(n, allocation, within, max_repeats)
         before = np.bincount(selected, minlength=self.n)
         bottom = self.n_levels - 1 if allocation == "flat" else 0  # flat: the top clusters hold rows directly
-        capacities = [sizes * max_repeats for sizes in self._sizes[bottom:]]
+        capacities = [self._capacity(index, n, max_repeats) for index in range(bottom, self.n_levels)]
         parents = [level.assignment for level in self.levels[bottom + 1 :]]
         parents.append(np.zeros(self.n_clusters[-1], np.int32))
         labels = self.labels(bottom + 1)
@@ -331,8 +331,12 @@ class Hierarchy:
             problem = f"{n} rows of {self.n}, each at most {max_repeats} times"
             raise ConfigError("sample.size", problem, f"ask for at most {most} or raise max_repeats")
 
+    def _capacity(self, index: int, n: int, max_repeats: int) -> NDArray[np.int64]:
+        """Most of ``n`` rows that each cluster of a level can give; bounded by n, so that no product overflows."""
+        return np.minimum(self._sizes[index] * min(max_repeats, max(n, 1)), n)
+
     def _top_quotas(self, n: int, max_repeats: int, rng: np.random.Generator) -> NDArray[np.int64]:
-        top = self._sizes[-1] * max_repeats
+        top = self._capacity(self.n_levels - 1, n, max_repeats)
         return allocate(np.array([n]), top, np.zeros(len(top), np.int64), rng)
 
     def _flat_counts(self, n: int, max_repeats: int, random_state: int | None) -> NDArray[np.int64]:

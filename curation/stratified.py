@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy.typing import ArrayLike, NDArray
 
-from strata.curation.allocation import first_of_group
+from strata.curation.allocation import first_of_group, grouped
 from strata.curation.arguments import real_number
 from strata.curation.errors import ConfigError
 from strata.curation.hierarchy import Hierarchy
@@ -91,7 +91,7 @@ class StratifiedBatchSampler(SeededBatches):
         self.temperature = real_number("temperature", temperature, 0.0, 1.0)
         self.distinct = distinct
         weights = hierarchy.weights(self.temperature)
-        self._rows = np.lexsort([hierarchy.labels(level) for level in range(1, hierarchy.n_levels + 1)])
+        self._rows = _tree_order(hierarchy)
         size = hierarchy.sizes(hierarchy.n_levels)
         self._size = size[size > 0]
         self._last = np.cumsum(self._size) - 1  # position of the last row of each top cluster
@@ -146,6 +146,15 @@ class StratifiedBatchSampler(SeededBatches):
         result = at.copy()
         result[np.isin(cluster, order[again])] = position[drawn]
         return result
+
+
+def _tree_order(hierarchy: Hierarchy) -> Int[np.ndarray, " n"]:
+    """Rows such that those of each cluster of each level lie side by side."""
+    leaves = np.arange(hierarchy.n_clusters[0])
+    ancestors = [hierarchy.ancestors(leaves, level) for level in range(1, hierarchy.n_levels + 1)]
+    place = np.empty(len(leaves), np.int64)
+    place[np.lexsort(ancestors)] = leaves  # the last key, the top level, decides first
+    return grouped(place[hierarchy.labels(1)], np.arange(hierarchy.n), len(leaves))[0]
 
 
 def _capped(total: int, share: Float[np.ndarray, " k"], limit: Float[np.ndarray, " k"]) -> Float[np.ndarray, " k"]:

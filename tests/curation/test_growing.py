@@ -93,6 +93,14 @@ def test_copies_beyond_the_limit_are_dropped():
     assert update.rows.tolist() in ([0, 1, 2, 3],) and update.dropped.tolist() == [0, 0]
 
 
+def test_copies_that_cannot_stay_attract_no_remainder():
+    """5 of two top clusters: 2 each, the fifth to the one with a third old row, not to the one with a third old copy."""
+    h = Hierarchy.from_assignments([[0, 1, 1, 1, 2, 2, 2, 2], [0, 0, 1]])
+    for seed in range(20):
+        update = h.update([0, 0, 4, 5, 6], 5, random_state=seed)
+        assert update.kept.tolist() == [0, 4, 5, 6] and update.dropped.tolist() == [0]
+
+
 def test_ties_are_drawn():
     """One of five equal clusters gets the remainder; with nothing to keep every one does at times."""
     h = Hierarchy.from_assignments([np.repeat(np.arange(5), 4)])

@@ -99,6 +99,14 @@ def test_any_two_rows_of_different_clusters_meet():
     assert min(across) > 100 and min(inside) > 50
 
 
+def test_any_two_clusters_meet_in_batches_smaller_than_their_number():
+    h = Hierarchy.from_assignments([np.repeat(np.arange(10), 3)])
+    met = Counter()
+    for batch in first(StratifiedBatchSampler(h, 5), 500):
+        met.update(itertools.combinations(sorted(h.labels()[batch].tolist()), 2))
+    assert all(met[pair] > 50 for pair in itertools.combinations(range(10), 2))  # 111 expected
+
+
 def samplers(**options):
     h = random_tree(0)
     yield StratifiedBatchSampler(h, 24, **options)
