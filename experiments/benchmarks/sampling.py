@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from strata.curation.hierarchy import Hierarchy
 from strata.curation.stratified import StratifiedBatchSampler
+from strata.experiments.execute import git_commit
 
 BAR = 0.25  # seconds
 
@@ -121,7 +122,7 @@ def measure(n: int, n_clusters: list[int], target: int, repeats: int) -> str:
     found = interleaved(calls, repeats)
     lines = [
         f"{n:,} points, {' / '.join(f'{k:,}' for k in n_clusters)} clusters, {target:,} drawn; {repeats} interleaved runs; "
-        f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the end.",
+        f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the end; commit {git_commit()}.",
         "",
         "| | median s | slowest s | median CPU s |",
         "|:--|--:|--:|--:|",
