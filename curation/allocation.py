@@ -1,11 +1,21 @@
 """Water-filling: a budget shared among siblings as evenly as their capacities allow (paper section 3.3).
 
-All groups of siblings of a level are handled at once, by one sort and cumulative sums.
+All groups of siblings of a level are handled at once, by sorts and cumulative sums: no Python call per node.
 """
 
+from typing import NamedTuple
+
 import numpy as np
-from jaxtyping import Int
-from numpy.typing import NDArray
+from jaxtyping import Bool, Int
+from scipy.sparse import csc_array
+
+
+class Fill(NamedTuple):
+    """What water-filling settles without drawing; the remainder of each group goes to different open members."""
+
+    base: Int[np.ndarray, " m"]  # min(c, capacity) for the largest whole c that the group's budget allows
+    is_open: Bool[np.ndarray, " m"]  # capacity above c: one more is possible
+    remainder: Int[np.ndarray, " g"]  # how many are left over, fewer than the open members of the group
 
 
 def allocate(
@@ -32,10 +42,17 @@ def allocate(
     Raises:
         ValueError: a budget is negative or more than the children can hold.
     """
+    quota, is_open, remainder = water_fill(budget, capacity, parent)
+    candidates = np.flatnonzero(is_open & (remainder[parent] > 0))
+    quota[candidates[first_of_group(parent[candidates], rng.permutation(len(candidates)), remainder)]] += 1
+    return quota
+
+
+def water_fill(budget: Int[np.ndarray, " g"], capacity: Int[np.ndarray, " m"], parent: Int[np.ndarray, " m"]) -> Fill:
+    """The part of ``allocate`` that nothing random decides; same arguments and errors."""
     budget, capacity = np.asarray(budget, np.int64), np.asarray(capacity, np.int64)
-    order = np.lexsort((capacity, parent))
-    size = np.bincount(parent, minlength=len(budget))
-    start = np.cumsum(size) - size
+    order, offsets = grouped(parent, np.argsort(capacity), len(budget))
+    start, size = offsets[:-1], np.diff(offsets)
     own, group = capacity[order], np.asarray(parent)[order]
     total = np.concatenate([[0], np.cumsum(own)])
     if (budget < 0).any() or (budget > total[start + size] - total[start]).any():
@@ -48,33 +65,37 @@ def allocate(
     left = budget - (total[start + full] - total[start])
     open_nodes = np.maximum(size - full, 1)
     level, remainder = left // open_nodes, left % open_nodes
-    is_open = position >= full[group]
-    quota = np.where(is_open, level[group], own)
-    quota[_random_members(is_open, group, remainder, rng)] += 1
-    result = np.empty_like(quota)
-    result[order] = quota
-    return result
-
-
-def _random_members(
-    eligible: NDArray[np.bool_], group: NDArray[np.int64], count: NDArray[np.int64], rng: np.random.Generator
-) -> NDArray[np.int64]:
-    """Positions of ``count[g]`` different eligible members of each group g, uniformly at random."""
-    candidates = np.flatnonzero(eligible & (count[group] > 0))
-    return candidates[first_of_group(group[candidates], rng.permutation(len(candidates)), count)]
+    base, is_open = np.empty_like(own), np.empty(len(own), np.bool_)
+    open_in_order = position >= full[group]
+    base[order], is_open[order] = np.where(open_in_order, level[group], own), open_in_order
+    return Fill(base, is_open, remainder)
 
 
 def first_of_group(
-    group: Int[np.ndarray, " m"], key: Int[np.ndarray, " m"], count: Int[np.ndarray, " g"]
+    group: Int[np.ndarray, " m"], order: Int[np.ndarray, " m"], count: Int[np.ndarray, " g"]
 ) -> Int[np.ndarray, " s"]:
-    """Positions of the ``count[g]`` members of each group g with the smallest keys.
+    """Positions of the first ``count[g]`` members of each group g, all if it has fewer, by group.
 
-    Keys are not negative and differ inside a group.
+    Args:
+        group: of each position, in [0, g).
+        order: all positions, in the order in which members are taken.
+        count: how many of each group.
     """
-    if len(group) == 0:
-        return np.empty(0, np.int64)
-    # One sort of group * width + key: no ties, so the order does not depend on the kind of sort.
-    order = np.argsort(group.astype(np.int64) * (int(key.max()) + 1) + key)
-    size = np.bincount(group, minlength=len(count))
-    rank = np.arange(len(group)) - np.repeat(np.cumsum(size) - size, size)
-    return order[rank < np.repeat(np.minimum(count, size), size)]
+    by_group, offsets = grouped(group, order, len(count))
+    taken = np.minimum(count, np.diff(offsets))
+    ends = np.cumsum(taken)
+    rank = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - taken, taken)
+    return by_group[np.repeat(offsets[:-1], taken) + rank]
+
+
+def grouped(
+    group: Int[np.ndarray, " m"], order: Int[np.ndarray, " m"], n_groups: int
+) -> tuple[Int[np.ndarray, " m"], Int[np.ndarray, " g1"]]:
+    """Positions by group, inside each group in the given order; group g holds [offsets[g], offsets[g + 1]).
+
+    A counting sort: linear, where numpy would compare. SciPy's is the one from columns (one entry each) to rows.
+    """
+    m = len(order)
+    one_a_column = (np.ones(m, np.int8), np.asarray(group)[order], np.arange(m + 1))
+    rows = csc_array(one_a_column, shape=(n_groups, m)).tocsr()
+    return order[rows.indices], rows.indptr.astype(np.int64)

@@ -14,7 +14,8 @@ from strata.curation.arguments import real_number, seed_sequence, whole_array, w
 from strata.curation.artifact import create_artifact, read_manifest
 from strata.curation.drawing import Within, draw_within
 from strata.curation.errors import ConfigError, DataError
-from strata.curation.level import Level, check_level, levels_of
+from strata.curation.level import Level, check_level, checked_distances, levels_of
+from strata.curation.updating import SelectionUpdate, favoring_quotas
 
 Allocation = Literal["hierarchical", "flat"]
 
@@ -134,13 +135,8 @@ class Hierarchy:
         Raises:
             ConfigError: more rows than n x max_repeats, unknown options, or no distances for "closest"/"furthest".
         """
-        if within not in get_args(Within):
-            raise ConfigError("sample.within", f"{within!r} is unknown", f"use one of {get_args(Within)}")
+        self._check_request(n, allocation, within, max_repeats)
         lowest = self.levels[0]
-        if within != "random" and lowest.distance is None:
-            raise ConfigError(
-                "sample.within", f"{within!r} needs distances to centroids", "use random, or give distances"
-            )
         if allocation == "flat" and within == "random":
             counts = self._flat_counts(n, max_repeats, random_state)
         else:
@@ -163,6 +159,7 @@ class Hierarchy:
         Raises:
             ConfigError: as ``sample``.
         """
+        self._check_request(n, allocation, "random", max_repeats)
         if allocation == "flat":
             rows = self._flat_counts(n, max_repeats, random_state)
             quotas, items = [], rows
@@ -170,12 +167,10 @@ class Hierarchy:
                 items = np.bincount(level.assignment, items, minlength=level.n_clusters).astype(np.int64)
                 quotas.append(items)
             return quotas
-        if allocation != "hierarchical":
-            raise ConfigError("sample.allocation", f"{allocation!r} is unknown", f"use one of {get_args(Allocation)}")
         rng = _generator(random_state, 1)
         quotas = [self._top_quotas(n, max_repeats, rng)]
         for index in range(self.n_levels - 1, 0, -1):
-            capacity = self._sizes[index - 1] * max_repeats
+            capacity = self._capacity(index - 1, n, max_repeats)
             quotas.insert(0, allocate(quotas[0], capacity, self.levels[index].assignment, rng))
         return quotas
 
@@ -199,6 +194,91 @@ class Hierarchy:
             share = share[above] * np.divide(part, siblings, out=np.zeros(len(part)), where=siblings > 0)
         weights = (share / np.maximum(self._sizes[0], 1))[self.levels[0].assignment]
         return weights / weights.sum()
+
+    def assign(self, X: Any, *, metric: str) -> tuple[Int[np.ndarray, " m"], Float[np.ndarray, " m"]]:
+        """Level-1 cluster of new rows [m, d] and their distances, by the nearest centroid, for ``extend``.
+
+        Args:
+            X: ndarray, memmap, torch.Tensor or EmbeddingStore.
+            metric: that of the clustering, "euclidean" or "cosine".
+
+        Returns:
+            int32 labels (those of ``HierarchicalKMeans.predict``) and float32 distances (cosine: 1 - cos).
+
+        Raises:
+            ConfigError: the hierarchy has no centroids, or X another number of features. DataError: X is not finite.
+        """
+        from strata.curation.nearest import nearest_centroids  # imports torch
+
+        centroids = self.levels[0].centroids
+        if centroids is None:
+            raise ConfigError("hierarchy", "level 1 has no centroids", "give labels of the new rows to extend()")
+        return nearest_centroids(X, centroids, metric)
+
+    def extend(self, labels: ArrayLike, distances: ArrayLike | None = None) -> Self:
+        """The hierarchy with new rows after the old ones; clusters and centroids stay as they are.
+
+        Args:
+            labels: level-1 cluster of each new row [m]: of ``assign``, or of ``HierarchicalKMeans.predict``.
+            distances: to their centroids [m]; needed if, and only if, the hierarchy has distances.
+
+        Raises:
+            ConfigError: labels are no level-1 clusters, or the distances do not fit.
+        """
+        lowest = self.levels[0]
+        added = whole_array("labels", labels, 0, lowest.n_clusters - 1).astype(np.int32)
+        if added.ndim != 1:
+            raise ConfigError("labels", f"shape {added.shape}", "give one level-1 cluster per new row [m]")
+        if (distances is None) != (lowest.distance is None):
+            known = "none" if lowest.distance is None else "some"
+            fix = "leave them out" if lowest.distance is None else "give those of assign()"
+            raise ConfigError("distances", f"the hierarchy has {known}", fix)
+        distance = lowest.distance
+        if distance is not None and distances is not None:
+            distance = np.concatenate([distance, checked_distances(distances, len(added))])
+        assignment = np.concatenate([lowest.assignment, added])
+        grown = Level(assignment, lowest.n_clusters, lowest.centroids, distance)
+        return type(self)([grown, *self.levels[1:]])
+
+    def update(
+        self,
+        old: ArrayLike,
+        n: int,
+        allocation: Allocation = "hierarchical",
+        within: Within = "random",
+        max_repeats: int = 1,
+        random_state: int | None = 0,
+    ) -> SelectionUpdate:
+        """The smallest change of a selection that gives ``n`` rows with the quotas of ``sample``.
+
+        As many old rows are kept as any choice of the remainders of the even shares allows; only surplus is dropped
+        and only deficit is drawn. ``within`` says which rows of a cluster are drawn, and which of its old rows stay
+        if not all can: old rows that no longer are the closest do stay while the quota has room for them.
+
+        Args:
+            old: rows selected before [m], a row r times if it was drawn r times; e.g. by ``sample`` before ``extend``.
+            n, allocation, within, max_repeats, random_state: see ``sample``. The seed decides between equals.
+
+        Raises:
+            ConfigError: as ``sample``, or ``old`` has other rows than this hierarchy.
+        """
+        selected = whole_array("old", old, 0, self.n - 1)
+        if selected.ndim != 1:
+            raise ConfigError("old", f"shape {selected.shape}", "give the selected rows [m]")
+        self._check_request(n, allocation, within, max_repeats)
+        before = np.bincount(selected, minlength=self.n)
+        bottom = self.n_levels - 1 if allocation == "flat" else 0  # flat: the top clusters hold rows directly
+        capacities = [self._capacity(index, n, max_repeats) for index in range(bottom, self.n_levels)]
+        parents = [level.assignment for level in self.levels[bottom + 1 :]]
+        parents.append(np.zeros(self.n_clusters[-1], np.int32))
+        labels = self.labels(bottom + 1)
+        quota = favoring_quotas(n, capacities, parents, labels, before, _generator(random_state, 1))[0]
+        rng, lowest = _generator(random_state, 2), self.levels[0]
+        if allocation == "flat" and within != "random":
+            counts = draw_within(labels, quota, "random", rng, old=before)
+            labels = lowest.assignment
+            quota = np.bincount(labels, counts, minlength=lowest.n_clusters).astype(np.int64)
+        return SelectionUpdate.of(before, draw_within(labels, quota, within, rng, lowest.distance, before))
 
     def save(
         self, path: str | Path, *, key: str = "", inputs: Mapping[str, str] | None = None, config: Any = None
@@ -238,12 +318,25 @@ class Hierarchy:
         level = whole_number("level", level, 1, self.n_levels)
         return self.levels[level - 1]
 
-    def _top_quotas(self, n: int, max_repeats: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    def _check_request(self, n: int, allocation: str, within: str, max_repeats: int) -> None:
+        if allocation not in get_args(Allocation):
+            raise ConfigError("sample.allocation", f"{allocation!r} is unknown", f"use one of {get_args(Allocation)}")
+        if within not in get_args(Within):
+            raise ConfigError("sample.within", f"{within!r} is unknown", f"use one of {get_args(Within)}")
+        if within != "random" and self.levels[0].distance is None:
+            problem = f"{within!r} needs distances to centroids"
+            raise ConfigError("sample.within", problem, "use random, or give distances")
         most = self.n * whole_number("sample.max_repeats", max_repeats, 1)
         if whole_number("sample.size", n, 0) > most:
             problem = f"{n} rows of {self.n}, each at most {max_repeats} times"
             raise ConfigError("sample.size", problem, f"ask for at most {most} or raise max_repeats")
-        top = self._sizes[-1] * max_repeats
+
+    def _capacity(self, index: int, n: int, max_repeats: int) -> NDArray[np.int64]:
+        """Most of ``n`` rows that each cluster of a level can give; bounded by n, so that no product overflows."""
+        return np.minimum(self._sizes[index] * min(max_repeats, max(n, 1)), n)
+
+    def _top_quotas(self, n: int, max_repeats: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        top = self._capacity(self.n_levels - 1, n, max_repeats)
         return allocate(np.array([n]), top, np.zeros(len(top), np.int64), rng)
 
     def _flat_counts(self, n: int, max_repeats: int, random_state: int | None) -> NDArray[np.int64]:

@@ -70,8 +70,11 @@ def test_a_budget_that_does_not_fit(budget):
 
 
 def test_first_of_group():
-    group, key = np.array([1, 0, 1, 1, 0]), np.array([5, 2, 0, 7, 1])
-    assert sorted(first_of_group(group, key, np.array([1, 2])).tolist()) == [0, 2, 4]
+    group, order = np.array([1, 0, 1, 1, 0, 3]), np.array([2, 4, 1, 0, 3, 5])
+    assert first_of_group(group, order, np.array([1, 2, 5, 0])).tolist() == [4, 2, 0]
+    assert first_of_group(group, order, np.array([9, 9, 9, 9])).tolist() == [4, 1, 2, 0, 3, 5]
+    assert first_of_group(np.array([], int), np.array([], int), np.array([], int)).tolist() == []
+    assert first_of_group(np.array([], int), np.array([], int), np.array([3])).tolist() == []
 
 
 def test_large_levels_are_fast():

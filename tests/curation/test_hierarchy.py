@@ -150,6 +150,15 @@ def test_repeats_differ_by_at_most_one_inside_a_leaf():
         assert own.size == 0 or own.max() - own.min() <= 1
 
 
+@pytest.mark.parametrize("allocation", ["hierarchical", "flat"])
+def test_huge_limits_do_not_overflow(allocation):
+    h = random_tree(2)
+    for n in (0, 1, 700):
+        wanted = h.sample(n, allocation, max_repeats=700)
+        assert np.array_equal(h.sample(n, allocation, max_repeats=2**62), wanted)
+        assert np.array_equal(h.update(wanted, n, allocation, max_repeats=10**30).kept, wanted)
+
+
 def test_everything_and_nothing():
     h = random_tree(0)
     for allocation in ("hierarchical", "flat"):

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
+
 from strata.experiments.identity import clustering_identity, folder_digest, identity, ssl_identity
 from strata.ssl.image.config import ImageSSLConfig
 
