@@ -3,6 +3,7 @@
 from typing import Any
 
 from strata.experiments.app import app
+from strata.experiments.places import check_runs
 from strata.experiments.plan import make_plan
 from strata.experiments.report import write_report
 from strata.experiments.runner import say
@@ -13,6 +14,7 @@ from strata.experiments.tracking import Tracker
 @app("run")
 def main(config: dict[str, Any]) -> None:
     """Plan, run, report."""
+    check_runs(config)
     plan = make_plan(config)
     store = open_store(config)
     runner = open_runner(config, store, plan.name)
