@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import timm
 import torch
 from jaxtyping import Float
 from PIL import Image
@@ -104,6 +105,25 @@ def load_backbone(
         raise ConfigError("backbone", error.problem, error.fix) from error
     _check(encoder.module, name)
     return FrozenBackbone(encoder, name, key).to(resolve_device(device))
+
+
+def probed_blocks(path_or_name: str | Path) -> int:
+    """How many blocks of a backbone the probes read. ``timm:NAME`` is made without weights, so nothing is downloaded.
+
+    Raises:
+        ConfigError: as ``load_backbone``, except that weights cannot be had.
+    """
+    name = str(path_or_name)
+    if not name.startswith("timm:") or Path(name.removeprefix("timm:")).exists() or "hf-hub:" in name:
+        return load_backbone(name, "cpu").n_blocks
+    try:
+        with torch.device("meta"):
+            model = timm.create_model(name.removeprefix("timm:"), pretrained=False, num_classes=0)
+    except (RuntimeError, ValueError) as error:
+        problem = f"timm has no such model ({' '.join(str(error).split())[:200]})"
+        raise ConfigError("backbone", f"{name}: {problem}", "see timm.list_models(pretrained=True)") from error
+    _check(model, name)
+    return min(MAX_BLOCKS, len(model.blocks))  # type: ignore[arg-type]
 
 
 def _check(model: nn.Module, name: str) -> None:

@@ -1,5 +1,6 @@
 """From config to objects: Hydra targets and typed dataclasses, with one-line errors that name the field."""
 
+import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -7,9 +8,11 @@ import hydra
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from strata.curation.errors import ConfigError, StrataError
+from strata.curation.errors import ConfigError, DataError, StrataError
+from strata.experiments.signature import check_targets
 
 T = TypeVar("T")
+_ROOTS = ("pool", "encoder", "sampler", "benchmark", "protocol", "hierarchy", "ssl")  # how objects call themselves
 
 
 def build(config: Mapping[str, Any], field: str) -> Any:
@@ -18,16 +21,32 @@ def build(config: Mapping[str, Any], field: str) -> Any:
     Raises:
         StrataError: from the object's own checks; anything else that goes wrong becomes a ConfigError.
     """
+    if not isinstance(config, Mapping) or "_target_" not in config:
+        raise ConfigError(field, "it has no _target_, so nothing can be created", f"choose a file for {field}")
+    check_targets(config, field)
     try:
         return hydra.utils.instantiate(config, _convert_="all")
     except Exception as error:
+        inner = re.search(r"^full_key: (\S+)$", str(error), re.MULTILINE)  # the node inside config that refused
+        place = f"{field}.{inner[1]}" if inner else field
         cause: BaseException | None = error
         while cause is not None:
             if isinstance(cause, StrataError):
-                raise cause from None
+                raise placed(cause, place) from None
             cause = cause.__cause__
         reason = " ".join(str(error.__cause__ or error).split())
-        raise ConfigError(field, f"cannot be created ({reason})", "correct its settings") from error
+        raise ConfigError(place, f"cannot be created ({reason})", "correct its settings") from error
+
+
+def placed(error: StrataError, field: str) -> StrataError:
+    """The error with the name that an object gives itself (``protocol.k``) replaced by where its config is."""
+    if isinstance(error, ConfigError):
+        root, _, rest = error.field.partition(".")
+        if root in _ROOTS:
+            return ConfigError(f"{field}.{rest}" if rest else field, error.problem, error.fix)
+    elif type(error) is DataError:
+        return DataError(re.sub(rf"^({'|'.join(_ROOTS)})(?=[.:])", field, str(error)))
+    return error
 
 
 def typed(cls: type[T], config: Mapping[str, Any], field: str) -> T:
@@ -42,4 +61,7 @@ def typed(cls: type[T], config: Mapping[str, Any], field: str) -> T:
         name = getattr(error, "full_key", None) or ""
         problem = (error.msg or str(error)).splitlines()[0]
         raise ConfigError(f"{field}.{name}" if name else field, problem, "correct the value or the name") from error
-    return OmegaConf.to_object(merged)  # type: ignore[return-value]
+    try:
+        return OmegaConf.to_object(merged)  # type: ignore[return-value]
+    except StrataError as error:
+        raise placed(error, field) from None

@@ -1,12 +1,16 @@
 """Checks of the settings that every command shares, before anything is opened or written."""
 
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from strata.curation.errors import ConfigError
 from strata.experiments.build import typed
+from strata.experiments.places import folder
+
+_WANDB_MODES = ("online", "offline", "disabled")
 
 
 @dataclass
@@ -40,8 +44,12 @@ class WandbSettings:
 def check_common(config: Mapping[str, Any]) -> None:
     """Raise a ConfigError for the first of the shared settings that cannot be."""
     sections: dict[str, type] = {"embed": EmbedSettings, "runner": RunnerSettings, "wandb": WandbSettings}
+    tags = mapping(config, "wandb").get("tags")
+    if not isinstance(tags, list):
+        raise ConfigError("wandb.tags", f"{tags!r}", "give a list, e.g. wandb.tags=[trial]")
     for name, schema in sections.items():
         typed(schema, mapping(config, name), name)
+    folder(mapping(config, "paths").get("runs"), "paths.runs")
     one_of("on_error", config.get("on_error"), ("fatal", "skip"))
     embed, runner = config["embed"], config["runner"]
     one_of("embed.dtype", embed["dtype"], ("float32", "float16"))
@@ -50,7 +58,9 @@ def check_common(config: Mapping[str, Any]) -> None:
     whole("runner.threads", runner["threads"], 1)
     if runner["workers"] != "auto":
         whole("runner.workers", runner["workers"], 0)
-    one_of("wandb.mode", config["wandb"]["mode"], ("auto", "online", "offline", "disabled"))
+    one_of("wandb.mode", config["wandb"]["mode"], ("auto", *_WANDB_MODES))
+    if config["wandb"]["mode"] == "auto" and os.environ.get("WANDB_MODE"):
+        one_of("wandb.mode (the environment's WANDB_MODE)", os.environ["WANDB_MODE"], _WANDB_MODES)
     if runner["device"] not in ("cpu", "auto"):
         from strata.curation.device import resolve_device  # imports torch
 
@@ -59,14 +69,12 @@ def check_common(config: Mapping[str, Any]) -> None:
 
 def check_experiment(config: Mapping[str, Any]) -> None:
     """Raise a ConfigError for the first setting of an experiment that is missing or of the wrong kind."""
-    for name in ("arms", "benchmarks", "protocols", "table", "pool", "encoder", "hierarchy", "sampler", "ssl"):
+    for name in ("arms", "table", "pool", "encoder", "hierarchy", "sampler", "ssl"):
         mapping(config, name)
-    for group in ("arms", "benchmarks", "protocols"):
-        for name, value in config[group].items():
-            if (value is not None and not isinstance(value, Mapping)) or (value is None and group != "arms"):
-                raise ConfigError(
-                    f"{group}.{name}", f"{value!r} is no group of settings", f"remove it with ~{group}.{name}"
-                )
+    for name, diff in config["arms"].items():
+        if diff is not None and not isinstance(diff, Mapping):
+            raise ConfigError(f"arms.{name}", f"{diff!r} is no group of settings", f"remove it with ~arms.{name}")
+    check_probed(config)
     if not config["arms"]:
         raise ConfigError("arms", "there are none", "name at least one arm")
     if not isinstance(config.get("name"), str) or not re.fullmatch(r"[\w.-]*\w[\w.-]*", config["name"]):
@@ -81,13 +89,34 @@ def check_experiment(config: Mapping[str, Any]) -> None:
     whole("size", config.get("size"), 1)
 
 
+def check_probed(config: Mapping[str, Any]) -> None:
+    """Raise a ConfigError unless ``benchmarks`` and ``protocols`` are groups of groups of settings."""
+    for group in ("benchmarks", "protocols"):
+        for name, value in mapping(config, group).items():
+            if not isinstance(value, Mapping):
+                raise ConfigError(
+                    f"{group}.{name}", f"{value!r} is no group of settings", f"remove it with ~{group}.{name}"
+                )
+
+
+def check_table(config: Mapping[str, Any], metrics: Collection[str]) -> None:
+    """Raise a ConfigError if the table asks for arms that there are not, or metrics that no protocol gives."""
+    for name, known, what in (("metrics", metrics, "metric of these protocols"), ("controls", config["arms"], "arm")):
+        values = config["table"].get(name)
+        if not isinstance(values, list):
+            raise ConfigError(
+                f"table.{name}", f"{values!r}", f"give a list, e.g. table.{name}=[{next(iter(known), '')}]"
+            )
+        for value in values:
+            if value not in known and (known or name == "controls"):
+                raise ConfigError(f"table.{name}", f"{value!r} is no {what}", f"use some of {', '.join(known)}")
+
+
 def mapping(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     """The group of settings ``name``."""
     value = config.get(name)
     if not isinstance(value, Mapping):
-        raise ConfigError(
-            name, f"{value!r} is no group of settings", f"leave {name} as its file has it, or name another file"
-        )
+        raise ConfigError(name, f"{value!r} is no group of settings", f"leave {name} as its file has it")
     return value
 
 

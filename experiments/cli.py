@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import shlex
 import sys
 
 COMMANDS = {
@@ -14,7 +15,7 @@ COMMANDS = {
     "why": "the chain of stages, configs and commits behind a result",
 }
 
-USAGE = """usage: strata COMMAND [setting=value ...]
+USAGE = """usage: strata COMMAND [setting=value ...] [flags]
 
 {commands}
 
@@ -42,23 +43,37 @@ def dispatch(arguments: list[str]) -> int:
     if command not in COMMANDS:
         return _refuse("strata", f"no command {command!r}; use one of {', '.join(COMMANDS)}")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us whole, and we print one line of them
-    os.environ["STRATA_COMMAND"] = " ".join(["strata", *arguments])
-    sys.argv = [f"strata {command}", *arguments[1:]]
+    os.environ["STRATA_COMMAND"] = shlex.join(["strata", *arguments])
+    return _run(command, arguments[1:])
 
+
+def _run(command: str, arguments: list[str]) -> int:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
     from strata.curation.errors import StrataError
-    from strata.experiments.hydra_errors import explain
+    from strata.experiments.arguments import ordered, values_of
+    from strata.experiments.hydra_errors import check_group_choices, explain
+    from strata.experiments.usage import command_help
 
+    name = f"strata {command}"
     try:
+        flags, overrides = ordered(command, arguments)
+        folders = values_of(flags, "--config-dir")
+        if "--help" in flags:
+            print(command_help(command, COMMANDS[command], folders))
+            return 0
+        check_group_choices(overrides, folders)
+        sys.argv = [name, *flags, *overrides]
         importlib.import_module(f"strata.experiments.commands.{command}").main()
     except StrataError as error:
-        return _refuse(sys.argv[0], str(error))
+        return _refuse(name, str(error))
     except (HydraException, OmegaConfBaseException) as error:
-        return _refuse(sys.argv[0], explain(error))
+        return _refuse(name, explain(error))
+    except SystemExit as end:  # Hydra's own way out of --cfg, --info and sweeps
+        return end.code if isinstance(end.code, int) else 0
     except KeyboardInterrupt:
-        print(f"\n{sys.argv[0]}: interrupted; run the same command again to go on", file=sys.stderr)
+        print(f"\n{name}: interrupted; run the same command again to go on", file=sys.stderr)
         return 130
     return 0
 

@@ -2,6 +2,12 @@
 
 import re
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+
+from strata.curation.errors import ConfigError
+from strata.experiments.usage import choices
+
 
 def explain(error: Exception) -> str:
     """One line for a config that does not compose: an unknown group choice, a typo, a wrong type."""
@@ -23,3 +29,18 @@ def explain(error: Exception) -> str:
     first = " ".join(line.strip() for line in text.splitlines() if line.strip())
     field = getattr(error, "full_key", None)
     return f"{field}: {first}" if field else first
+
+
+def check_group_choices(overrides: list[str], config_dirs: list[str]) -> None:
+    """Raise a ConfigError where a config group is set to what is no file name: ``pool=null``, ``hierarchy=3``."""
+    parser = OverridesParser.create()
+    for text in overrides:
+        try:
+            override = parser.parse_override(text)
+        except HydraException:
+            continue  # Hydra says why
+        options = choices(override.key_or_group, config_dirs)
+        named = isinstance(override.value(), str | list) or override.is_sweep_override()
+        if options and not named and not override.is_delete():
+            problem = f"{text.partition('=')[2]} is no choice"
+            raise ConfigError(override.key_or_group, problem, f"use one of {', '.join(options)}")

@@ -6,10 +6,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from strata.curation.errors import ConfigError
-from strata.curation.hierarchical_kmeans import HierarchicalKMeans
 from strata.curation.pools.base import Pool
-from strata.experiments.build import build, typed
-from strata.experiments.checks import check_experiment
+from strata.experiments.build import build
+from strata.experiments.checks import check_experiment, check_table
+from strata.experiments.checks_stages import (
+    check_draw,
+    check_encoder,
+    check_hierarchy,
+    check_probes,
+    check_ssl,
+    field_of,
+    metric_names,
+)
 from strata.experiments.identity import UNKEYED_CLUSTERING, UNKEYED_SSL, clustering_identity, identity, ssl_identity
 from strata.experiments.stage import KINDS, Stage, canonical_json, unique
 
@@ -71,8 +79,8 @@ def make_plan(config: Mapping[str, Any]) -> Plan:
     pools = Pools()
     check_experiment(config)
     seeds, arms = config["seeds"], config["arms"]
-    for name, protocol in config["protocols"].items():
-        build(protocol, f"protocols.{name}")
+    check_table(config, metric_names(config["protocols"]))
+    build(config["sampler"], "sampler")  # arms may all have their own
     defaults = {name: config[name] for name in ARM_SETTINGS}
     settings = {name: merge(defaults, diff or {}, f"arms.{name}") for name, diff in arms.items()}
     runs = [plan_arm(name, settings[name], seed, config, pools) for seed in seeds for name in arms]
@@ -89,7 +97,10 @@ def plan_arm(
         return Run(arm, seed, chosen, None, {})
     inventory = chosen.inputs["pool"]
     ssl = settings["ssl"]
-    keyed = ssl_identity(typed(_ssl_config(), ssl, "ssl"))
+    images = chosen.config["size"] or len(pools.open(settings["pool"], "pool"))
+    recipe, blocks = check_ssl(ssl, images, field_of(config, arm, "ssl"))
+    check_probes(config["protocols"], train_labels(config["benchmarks"]), blocks)
+    keyed = ssl_identity(recipe)
     unkeyed = {name: ssl[name] for name in UNKEYED_SSL if name in ssl}
     pretrain = Stage(
         "pretrain",
@@ -97,10 +108,8 @@ def plan_arm(
         {"pool": inventory, "subset": chosen},
         _runtime(config) | {"pools": {"pool": settings["pool"]}, "ssl": unkeyed},
         label,
-        work=ssl["steps"] * ssl["batch_size"],
-        memory=min(len(pools.open(settings["pool"], "pool")), chosen.config["size"] or 1 << 62)
-        * 3.0
-        * ssl["cache_size"] ** 2,
+        work=recipe.steps * recipe.batch_size,
+        memory=images * 3.0 * recipe.cache_size**2,
     )
     scores: dict[tuple[str, str], Stage] = {}
     for name, benchmark in config["benchmarks"].items():
@@ -113,38 +122,23 @@ def plan_arm(
 def plan_sample(arm: str, settings: Mapping[str, Any], seed: int, config: Mapping[str, Any], pools: Pools) -> Stage:
     """The stages of an arm up to its subset."""
     label = f"{arm}, seed {seed}"
-    pool = pools.open(settings["pool"], "pool")
-    sampler = build(settings["sampler"], "sampler")
-    size = settings["size"] if sampler.sized else None
-    repeats = getattr(sampler, "max_repeats", 1)
-    if size is not None and not 0 < size <= len(pool) * repeats:
-        fix = f"ask for at most {len(pool) * repeats:,}, or use another pool"
-        raise ConfigError("size", f"{size:,} rows are wanted from a pool of {len(pool):,} (arm {arm})", fix)
-    if "labels" in sampler.needs and pool.labels is None:
-        raise ConfigError(f"arms.{arm}", f"its sampler needs labels and {pool.name} has none", "use another sampler")
+    pool = pools.open(settings["pool"], field_of(config, arm, "pool"))
+    sampler = build(settings["sampler"], field_of(config, arm, "sampler"))
+    size = check_draw(sampler, settings["size"], pool, arm, field_of(config, arm, "size"))
     inventory = plan_pool(settings["pool"], config, pools)
     inputs = {"pool": inventory}
     if "hierarchy" in sampler.needs:
-        check_hierarchy(settings["hierarchy"], len(pool))
+        check_hierarchy(settings["hierarchy"], len(pool), field_of(config, arm, "hierarchy"))
         inputs["hierarchy"] = plan_cluster(settings, seed, config, pools, label)
     return Stage(
         "sample",
         {"sampler": identity(settings["sampler"]), "size": size, "seed": seed if sampler.sized else 0},
         inputs,
-        {"pools": {"pool": settings["pool"]}},
+        {"pools": {"pool": settings["pool"]}, "labelled": pool.labels is not None},
         label,
         work=len(pool),
         memory=len(pool) * 64.0,
     )
-
-
-def check_hierarchy(settings: Mapping[str, Any], n: int) -> None:
-    """Every setting of the clustering, for a pool of ``n`` rows."""
-    known = HierarchicalKMeans(()).get_params()
-    for name in settings:
-        if name not in known or name in ("device", "random_state", "verbose"):
-            raise ConfigError(f"hierarchy.{name}", "no such setting", f"use one of {', '.join(sorted(known))}")
-    HierarchicalKMeans(**settings).check(n)
 
 
 def plan_pool(pool_config: Mapping[str, Any], config: Mapping[str, Any], pools: Pools) -> Stage:
@@ -157,7 +151,7 @@ def plan_pool(pool_config: Mapping[str, Any], config: Mapping[str, Any], pools: 
 def plan_embed(settings: Mapping[str, Any], config: Mapping[str, Any], pools: Pools) -> Stage:
     """The embedding of an arm's pool; all seeds share it."""
     pool = pools.open(settings["pool"], "pool")
-    build(settings["encoder"], "encoder")
+    check_encoder(build(settings["encoder"], "encoder"), len(pool))
     return Stage(
         "embed",
         {"encoder": identity(settings["encoder"]), "dtype": config["embed"]["dtype"]},
@@ -230,6 +224,11 @@ def merge(base: Mapping[str, Any], diff: Mapping[str, Any], field: str) -> dict[
     return merged
 
 
+def train_labels(benchmarks: Mapping[str, Any]) -> dict[str, Any]:
+    """Labels of the training split of each benchmark."""
+    return {name: _benchmark(canonical_json(config), name).train.labels for name, config in benchmarks.items()}
+
+
 _benchmarks: dict[str, Any] = {}
 
 
@@ -237,12 +236,6 @@ def _benchmark(config_json: str, name: str) -> Any:
     if config_json not in _benchmarks:
         _benchmarks[config_json] = build(json.loads(config_json), f"benchmarks.{name}")
     return _benchmarks[config_json]
-
-
-def _ssl_config() -> type:
-    from strata.ssl.image.config import ImageSSLConfig  # imports torch: only where something is trained
-
-    return ImageSSLConfig
 
 
 def _runtime(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,10 +8,12 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from strata.experiments.cost import predict
 from strata.experiments.figure import draw
 from strata.experiments.plan import Plan
 from strata.experiments.results import collect, write_values
-from strata.experiments.stage import Stage
+from strata.experiments.runner import clock
+from strata.experiments.stage import Stage, unique
 from strata.experiments.store import Store
 from strata.experiments.table import Table, build_tables
 
@@ -25,7 +27,7 @@ def write_report(plan: Plan, store: Store, config: Mapping[str, Any], folder: Pa
     folder.mkdir(parents=True, exist_ok=True)
     values = collect(plan, store)
     shown = config["table"]["metrics"]
-    tables = build_tables(plan.name, values, config["arms"], config["table"]["controls"], shown)
+    tables = build_tables(plan.name, values, config["arms"], config["table"]["controls"], shown, not_run(plan, store))
     write_values(values, folder / "values.csv")
     (folder / "table.md").write_text("\n".join(table.markdown() for table in tables) + "\n" + provenance(plan, store))
     (folder / "table.tex").write_text("\n".join(table.latex() for table in tables))
@@ -38,6 +40,19 @@ def write_report(plan: Plan, store: Store, config: Mapping[str, Any], folder: Pa
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(dict(config))))
     (folder / "stages.json").write_text(json.dumps([_row(stage, store) for stage in plan.stages], indent=1) + "\n")
     return tables
+
+
+def not_run(plan: Plan, store: Store) -> list[str]:
+    """One line with what each arm's unfinished stages are predicted to cost; none if all are finished."""
+    missing: dict[str, list[Stage]] = {}
+    for run in plan.runs:
+        stages = unique(run.scores.values() or [run.pretrain or run.sample])
+        missing.setdefault(run.arm, []).extend(stage for stage in stages if not store.done(stage))
+    seconds = {arm: sum(predict(stage, store)[0] for stage in unique(todo)) for arm, todo in missing.items() if todo}
+    if not seconds:
+        return []
+    said = ", ".join(f"{arm} {clock(left)}" for arm, left in seconds.items())
+    return [f"Not run yet, in stage time (stages that arms share count in each): {said}."]
 
 
 def provenance(plan: Plan, store: Store) -> str:

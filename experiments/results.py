@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from strata.experiments.plan import Plan
+from strata.eval.protocols.base import Protocol
+from strata.experiments.build import build
+from strata.experiments.plan import Plan, Run
 from strata.experiments.store import Store
 
 BALANCE = ("normalized_entropy", "effective_classes", "coverage")
@@ -29,14 +31,16 @@ class Value:
 
 
 def collect(plan: Plan, store: Store) -> list[Value]:
-    """Every number of every run of the plan; runs whose stages are not finished give None."""
+    """Every number of every run of the plan; what is not finished gives None under the same names."""
     values: list[Value] = []
     for run in plan.runs:
-        values += _data(run.arm, run.seed, store.path(run.sample), run.sample.key)
+        values += _data(run, store.path(run.sample))
         for (benchmark, protocol), stage in run.scores.items():
             file = store.path(stage) / "scores.json"
             if not file.is_file():
-                values.append(Value(run.arm, run.seed, benchmark, protocol, None, stage=stage.key))
+                measure: Protocol = build(stage.config["protocol"], f"protocols.{protocol}")
+                names = [f"{measure.id}-v{measure.version} {name}" for name in measure.metrics()]
+                values += [Value(run.arm, run.seed, benchmark, name, None, stage=stage.key) for name in names]
                 continue
             for score in json.loads(file.read_text()):
                 metric = f"{score['protocol']}-v{score['version']} {score['metric']}"
@@ -56,9 +60,11 @@ def collect(plan: Plan, store: Store) -> list[Value]:
     return values
 
 
-def _data(arm: str, seed: int, subset: Path, key: str) -> list[Value]:
+def _data(run: Run, subset: Path) -> list[Value]:
+    arm, seed, key = run.arm, run.seed, run.sample.key
     if not (subset / "manifest.json").is_file():
-        return [Value(arm, seed, "data", "images", None, stage=key)]
+        names = ("images", *BALANCE) if run.sample.runtime["labelled"] else ("images",)
+        return [Value(arm, seed, "data", name, None, stage=key) for name in names]
     images = pq.read_metadata(subset / "subset.parquet").num_rows
     values = [Value(arm, seed, "data", "images", images, stage=key)]
     if (subset / "balance.json").is_file():

@@ -2,16 +2,15 @@
 
 import hashlib
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from strata.curation.errors import ConfigError
+from strata.experiments.places import check_runs
 from strata.experiments.plan import Plan
 from strata.experiments.runner import Runner
-from strata.experiments.stage import KINDS
 from strata.experiments.store import Store
 
 
@@ -36,7 +35,7 @@ def open_runner(config: dict[str, Any], store: Store, name: str) -> Runner:
     Raises:
         ConfigError: nothing can be written to the runs folder.
     """
-    check_writable(config)
+    check_runs(config)
     runs = Path(config["paths"]["runs"]).absolute()
     tracking = {**config["wandb"], "group": name, "directory": str(runs / "wandb_files")}
     return Runner(store, tracking, worker_count(config), config["runner"]["threads"], runs / "logs")
@@ -48,21 +47,6 @@ def worker_count(config: dict[str, Any]) -> int:
     if settings["workers"] != "auto":
         return int(settings["workers"])
     return max(1, (os.cpu_count() or 1) // settings["threads"]) if settings["device"] == "cpu" else 1
-
-
-def check_writable(config: dict[str, Any]) -> None:
-    """Raise a ConfigError unless files can be made in the runs folder and what is in it; makes nothing that stays."""
-    runs = Path(config["paths"]["runs"]).absolute()
-    store = runs / "store"
-    for folder in (runs, store, *(store / kind for kind in KINDS), store / "locks", runs / str(config.get("name", ""))):
-        try:
-            while not os.path.lexists(folder):
-                folder = folder.parent
-            with tempfile.TemporaryFile(dir=folder):
-                pass
-        except OSError as error:
-            fix = "give a folder that you may write to, or set STRATA_RUNS"
-            raise ConfigError("paths.runs", f"{folder} cannot be written ({error.strerror})", fix) from error
 
 
 def report_folder(plan: Plan, config: dict[str, Any]) -> Path:

@@ -65,13 +65,18 @@ def by_seed(values: Sequence[Value], arm: str, group: str, metric: str) -> dict[
 
 def measures(values: Sequence[Value], shown: Sequence[str]) -> list[tuple[str, str]]:
     """(group, metric) of the table's columns: data first, then the metrics whose name ends in one of ``shown``."""
-    found = dict.fromkeys((v.group, v.metric) for v in values if v.value is not None)
+    found = dict.fromkeys((v.group, v.metric) for v in values)
     data = [("data", name) for name in _HEADS if ("data", name) in found]
     return data + [(g, m) for g, m in found if g != "data" and m.split(" ")[-1] in shown]
 
 
 def build_tables(
-    title: str, values: Sequence[Value], arms: Mapping[str, Any], controls: Sequence[str], shown: Sequence[str]
+    title: str,
+    values: Sequence[Value],
+    arms: Mapping[str, Any],
+    controls: Sequence[str],
+    shown: Sequence[str],
+    notes: Sequence[str] = (),
 ) -> list[Table]:
     """The main table, then one of paired differences for each control arm.
 
@@ -81,6 +86,7 @@ def build_tables(
         arms: the arms in order of the rows.
         controls: arms that the others are compared with, e.g. ("raw", "random").
         shown: metric names that get a column, e.g. ("top1",).
+        notes: lines to add under the main table.
     """
     columns = measures(values, shown)
     heads = ["arm", *[_HEADS.get(m, f"{m}, {g}") for g, m in columns]]
@@ -89,7 +95,7 @@ def build_tables(
     note = f"Mean ± half-width of the 95 % t interval over {len(seeds)} seeds; accuracies in %."
     if len(seeds) < 2:
         note = "One seed, so no interval: claim nothing from it. Accuracies in %."
-    tables = [Table(title, heads, rows, [note])]
+    tables = [Table(title, heads, rows, [note, *notes])]
     scores = [(g, m) for g, m in columns if g != "data"]
     for control in controls:
         if control not in arms or not scores:

@@ -146,6 +146,13 @@ class PCAEncoder(ABC):
     def transform(self) -> "Descriptor":
         """Image -> descriptor, integers in [0, max_value]."""
 
+    def check_rows(self, n: int) -> None:
+        """Raise a ConfigError if ``n`` rows are too few for the components. ``fit`` does so too."""
+        fitted = min(self.fit_rows, n)
+        if self.n_components >= fitted:
+            fix = f"use at most {fitted - 1}"
+            raise ConfigError("encoder.n_components", f"{self.n_components} of {fitted} fitted rows", fix)
+
     def fit(self, pool: Pool, work_dir: Path) -> None:
         """Fit PCA on ``fit_rows`` random rows of the pool, or read ``work_dir`` where that was done already.
 

@@ -39,7 +39,6 @@ class HFDatasetPool:
 
     Raises:
         ConfigError: the path, split or a column is wrong, or the hub cannot be reached.
-        MissingExtraError: ``datasets`` is not installed.
     """
 
     def __init__(

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from strata.curation.errors import ConfigError, MissingExtraError
+from strata.curation.errors import ConfigError
 from strata.curation.paths import resolve_data_path
 
 _HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
@@ -32,12 +32,9 @@ def load(
 
     Raises:
         ConfigError: it cannot be loaded, or has no such split.
-        MissingExtraError: ``datasets`` is not installed.
     """
-    try:
-        import datasets
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("datasets", "datasets") from error
+    import datasets  # slow to import
+
     try:
         if folder is None:
             loaded = datasets.load_dataset(path, config, split=split, revision=revision, cache_dir=cache)

@@ -1,7 +1,7 @@
 """Balanced over the clusters of a hierarchy: the paper's method (section 1.4)."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,15 @@ class HierarchicalRows:
     allocation: Allocation = "hierarchical"
     within: Within = "random"
     max_repeats: int = 1
+
+    def __post_init__(self) -> None:
+        """Check the settings, whose fields are ``sampler.<name>``."""
+        for name, choices in (("allocation", get_args(Allocation)), ("within", get_args(Within))):
+            if getattr(self, name) not in choices:
+                raise ConfigError(f"sampler.{name}", f"{getattr(self, name)!r}", f"use one of {', '.join(choices)}")
+        repeats = self.max_repeats
+        if isinstance(repeats, bool) or not isinstance(repeats, int) or repeats < 1:
+            raise ConfigError("sampler.max_repeats", f"{repeats!r}", "use a whole number of 1 or more")
 
     needs: ClassVar[frozenset[str]] = frozenset({"hierarchy"})
     sized: ClassVar[bool] = True

@@ -74,6 +74,16 @@ class Protocol(ABC):
         write_scores(out, result.scores, result.predictions, key=key, inputs=inputs, config=config, meta=meta)
         return result.scores
 
+    def check(self, labels: Int[np.ndarray, " n"], n_blocks: int) -> None:  # noqa: B027
+        """Raise a ConfigError if an option cannot be with this training set, or a backbone of so many probed blocks.
+
+        So that a command can refuse before any feature is computed; ``evaluate`` refuses the same.
+        """
+
+    def metrics(self) -> tuple[str, ...]:
+        """Names of what ``evaluate`` scores."""
+        return ("top1", "mean_per_class")
+
     def options(self) -> dict[str, Any]:
         """The options, JSON-able."""
         return dataclasses.asdict(self)  # type: ignore[call-overload, no-any-return]

@@ -50,13 +50,22 @@ class KNN(Protocol):
         if self.headline_k not in self.k:
             raise ConfigError("protocol.headline_k", f"{self.headline_k} is not in k={list(self.k)}", "add it to k")
 
+    def check(self, labels: Int[np.ndarray, " n"], n_blocks: int) -> None:
+        """See Protocol."""
+        if self.headline_k > len(labels):
+            problem = f"{self.headline_k} neighbors, but train has only {len(labels)} images"
+            raise ConfigError("protocol.headline_k", problem, f"use at most {len(labels)}, also in k")
+
+    def metrics(self) -> tuple[str, ...]:
+        """See Protocol."""
+        measured = super().metrics()
+        return measured + tuple(f"{name}_k{k}" for k in self.k for name in measured)
+
     def evaluate(self, features: str | Path, benchmark: str, device: torch.device) -> Result:
         """See Protocol. Raises a ConfigError if the headline k is larger than the training set."""
         train, test = Features.open(features, "train"), Features.open(features, "test")
+        self.check(train.labels, train.cls.shape[1])
         usable = [k for k in self.k if k <= len(train)]
-        if self.headline_k not in usable:
-            problem = f"{self.headline_k} neighbors, but train has only {len(train)} images"
-            raise ConfigError("protocol.headline_k", problem, f"use at most {len(train)}, also in protocol.k")
         predicted = self._predict(train, test.cls[:, -1], usable, device)
         details: dict[str, Any] = {"temperature": self.temperature, "n_train": len(train)}
         dropped = [k for k in self.k if k not in usable]

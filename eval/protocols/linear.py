@@ -111,6 +111,15 @@ class Linear(Protocol):
             if not good:
                 raise ConfigError(f"protocol.{name}", f"{getattr(self, name)!r} is not allowed", f"use {wanted}")
 
+    def check(self, labels: Int[np.ndarray, " n"], n_blocks: int) -> None:
+        """See Protocol."""
+        if max(self.n_blocks) > n_blocks:
+            problem = f"{max(self.n_blocks)} blocks, but the features hold {n_blocks}"
+            raise ConfigError("protocol.n_blocks", problem, f"use at most {n_blocks}")
+        if np.bincount(labels).max() < 2:
+            problem = f"nothing of the {len(labels)} training images can be held out: each class has one"
+            raise ConfigError("protocol.holdout", problem, "give a larger training set")
+
     def evaluate(self, features: str | Path, benchmark: str, device: torch.device) -> Result:
         """See Protocol. Raises a ConfigError where n_blocks or holdout do not fit the features."""
         probe = self.fit(Features.open(features, "train"), device)
@@ -131,15 +140,9 @@ class Linear(Protocol):
 
     def fit(self, train: Features, device: torch.device | str = "cpu") -> Probe:
         """Choose the setting on a held-out part of ``train``, and fit it to all of ``train``."""
-        blocks = train.cls.shape[1]
-        if max(self.n_blocks) > blocks:
-            problem = f"{max(self.n_blocks)} blocks, but the features hold {blocks}"
-            raise ConfigError("protocol.n_blocks", problem, f"use at most {blocks}")
+        self.check(train.labels, train.cls.shape[1])
         size = max(1, round(self.holdout * len(train)))
         held_out = stratified_sample(train.labels, size, self.seed, leave_one=True)
-        if len(held_out) == 0:
-            problem = f"nothing of the {len(train)} training images can be held out: each class has one"
-            raise ConfigError("protocol.holdout", problem, "give a larger training set")
         fitted_on = np.setdiff1d(np.arange(len(train)), held_out)
         trials = self._try_all(train, fitted_on, held_out, device)
         converged = [trial for trial in trials if trial["cross_entropy"] is not None]

@@ -1,12 +1,11 @@
 """`strata curate`: pool -> embeddings -> clusters -> subset. Your own data in, no training."""
 
 import shutil
-from pathlib import Path
 from typing import Any
 
-from strata.curation.errors import ConfigError
 from strata.experiments.app import app
 from strata.experiments.checks import whole
+from strata.experiments.places import new_folder
 from strata.experiments.plan import ARM_SETTINGS, Pools, plan_sample
 from strata.experiments.session import open_runner, open_store
 from strata.experiments.stage import unique
@@ -15,9 +14,7 @@ from strata.experiments.stage import unique
 @app("curate")
 def main(config: dict[str, Any]) -> None:
     """Curate one pool and copy the subset to ``out``."""
-    out = Path(config["out"])
-    if out.exists():
-        raise ConfigError("out", f"{out} exists already", "name a new folder")
+    out = new_folder(config["out"], "out")
     whole("seed", config["seed"], 0, 2**32 - 1)
     whole("size", config["size"], 1)
     settings = {name: config[name] for name in ARM_SETTINGS if name in config}

@@ -1,11 +1,10 @@
 """`strata embed`: a pool through an encoder into an embedding store."""
 
 import shutil
-from pathlib import Path
 from typing import Any
 
-from strata.curation.errors import ConfigError
 from strata.experiments.app import app
+from strata.experiments.places import check_runs, new_folder
 from strata.experiments.plan import Pools, plan_embed
 from strata.experiments.session import open_runner, open_store
 from strata.experiments.stage import unique
@@ -14,9 +13,8 @@ from strata.experiments.stage import unique
 @app("embed")
 def main(config: dict[str, Any]) -> None:
     """Embed; with ``out`` the store is copied there, else it stays in the runs folder."""
-    out = Path(config["out"]) if config["out"] else None
-    if out is not None and out.exists():
-        raise ConfigError("out", f"{out} exists already", "name a new folder")
+    out = None if config["out"] is None else new_folder(config["out"], "out")
+    check_runs(config)
     stage = plan_embed(config, config, Pools())
     store = open_store(config)
     open_runner(config, store, "embed").run(unique([stage]))

@@ -7,9 +7,12 @@ from typing import Any
 
 from strata.curation.artifact import read_manifest
 from strata.curation.errors import ConfigError
+from strata.eval.backbone import probed_blocks
 from strata.experiments.app import app
+from strata.experiments.checks import check_probed
+from strata.experiments.checks_stages import check_probes
 from strata.experiments.identity import folder_digest
-from strata.experiments.plan import plan_features, plan_score
+from strata.experiments.plan import plan_features, plan_score, train_labels
 from strata.experiments.session import open_runner, open_store
 from strata.experiments.stage import unique
 
@@ -17,10 +20,15 @@ from strata.experiments.stage import unique
 @app("eval")
 def main(config: dict[str, Any]) -> None:
     """Extract features once, run every protocol, print the scores."""
-    backbone = str(config["backbone"])
+    backbone = config["backbone"]
+    if not isinstance(backbone, str):
+        raise ConfigError("backbone", f"{backbone!r}", "give a strata backbone folder, or timm:NAME")
     label = Path(backbone).name
-    if not config["benchmarks"]:
-        raise ConfigError("benchmarks", "there are none", "add e.g. +benchmark@benchmarks.digits=digits")
+    for group, example in (("benchmark", "digits"), ("protocol", "knn")):
+        if not config[f"{group}s"]:
+            raise ConfigError(f"{group}s", "there are none", f"add e.g. +{group}@{group}s.{example}={example}")
+    check_probed(config)
+    check_probes(config["protocols"], train_labels(config["benchmarks"]), probed_blocks(backbone))
     scores = []
     for name, benchmark in config["benchmarks"].items():
         features = plan_features(name, benchmark, {}, config, label)

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from strata.curation.errors import ConfigError
 from strata.experiments.app import app
 from strata.experiments.session import open_store
 
@@ -10,8 +11,10 @@ from strata.experiments.session import open_store
 @app("why")
 def main(config: dict[str, Any]) -> None:
     """Print a tree: the stage, then its inputs, each with its config and how it was run."""
+    if not isinstance(config["key"], str):
+        raise ConfigError("key", f"{config['key']!r} is no key", "give the first digits of one")
     store = open_store(config)
-    for depth, folder, manifest in store.lineage(store.find(str(config["key"]))):
+    for depth, folder, manifest in store.lineage(store.find(config["key"])):
         indent = "    " * depth
         run = json.loads((folder / "run.json").read_text()) if (folder / "run.json").is_file() else {}
         print(f"{indent}{folder.parent.name} {folder.name}  {run.get('label', '')}")

@@ -34,10 +34,10 @@ def create_backbone(config: ImageSSLConfig) -> VisionTransformer:
         )
     try:
         model = timm.create_model(config.backbone, pretrained=False, num_classes=0, **model_args(config))
-    except (TypeError, AssertionError, ValueError) as error:
+    except (TypeError, AssertionError, ValueError, RuntimeError, ArithmeticError) as error:
         raise ConfigError(
             "ssl.model_kwargs",
-            f"{config.backbone} refuses them ({error})",
+            f"{config.backbone} refuses them ({' '.join(str(error).split())})",
             "see timm's VisionTransformer for the keywords",
         ) from error
     if not isinstance(model, VisionTransformer) or model.cls_token is None or model.global_pool != "token":

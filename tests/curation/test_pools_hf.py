@@ -3,14 +3,13 @@
 import io
 import pickle
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from strata.curation.errors import ConfigError, MissingExtraError
+from strata.curation.errors import ConfigError
 from strata.curation.pools.base import Pool, UnreadableItem
 from strata.curation.pools.hf import HFDatasetPool
 
@@ -151,9 +150,3 @@ def test_local_data_never_ask_the_hub(saved, monkeypatch):
     monkeypatch.setattr(datasets, "load_dataset", lambda *a, **k: pytest.fail("asked the hub"))
     monkeypatch.chdir(Path(saved).parent)
     assert len(HFDatasetPool("saved", "train")) == 6
-
-
-def test_missing_package(saved, monkeypatch):
-    monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(MissingExtraError, match="datasets is not installed"):
-        HFDatasetPool(saved, "train")

@@ -181,3 +181,11 @@ def test_damaged_subsets(tmp_path):
         read_subset(tmp_path / "s")
     with pytest.raises(DataError):
         read_subset(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"allocation": "even"}, {"within": "far"}, {"max_repeats": 0}, {"max_repeats": True}], ids=str
+)
+def test_settings_are_checked_when_made(wrong):
+    with pytest.raises(ConfigError, match=f"sampler.{next(iter(wrong))}"):
+        HierarchicalRows(**wrong)

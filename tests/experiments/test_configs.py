@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import pytest
+import yaml
 from hydra import compose, initialize_config_module
 
 from strata.curation.paths import data_root
+from strata.experiments.checks_stages import check_hierarchy
 from strata.experiments.plan import make_plan
 from strata.experiments.session import plain
 
@@ -53,3 +55,21 @@ def test_every_recipe_is_valid(file: Path):
     with initialize_config_module("strata.configs", version_base="1.3"):
         config = compose("run", ["experiment=quickstart", f"ssl={file.stem}"])
     assert typed(ImageSSLConfig, config.ssl, "ssl").steps > 0
+
+
+@pytest.mark.parametrize("levels", [[8], [20, 8], [60, 20, 8], [90, 60, 20, 8]])
+def test_micro_clusters_any_number_of_levels(levels: list[int]):
+    with initialize_config_module("strata.configs", version_base="1.3"):
+        config = plain(compose("curate", ["size=5", "out=x", f"hierarchy.n_clusters={levels}"]))
+    check_hierarchy(config["hierarchy"], 1000)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_committed_results_still_have_their_settings(name: str):
+    """What an experiment's committed config says of pool, encoder, clustering and recipe is what its file composes."""
+    file = CONFIGS.parent / "results" / name / "config.yaml"
+    if not file.is_file():
+        pytest.skip("no committed results")
+    committed, now = yaml.safe_load(file.read_text()), composed(f"experiment={name}")
+    for setting in ("pool", "encoder", "hierarchy", "sampler", "ssl", "size", "seeds", "protocols", "benchmarks"):
+        assert now[setting] == committed[setting], setting

@@ -1,3 +1,10 @@
+import re
+from pathlib import Path
+
+import pytest
+from flow import arguments
+
+from strata.experiments.cli import dispatch
 from strata.experiments.results import Value
 from strata.experiments.table import NOT_RUN, build_tables
 
@@ -31,3 +38,17 @@ def test_renderings_hold_the_same_cells():
     assert lines[2].count("|") == lines[3].count("|") == lines[4].count("|") == 4
     assert "75.0 ± 63.5" in lines[5]
     assert r"75.0 $\pm$ 63.5 \\" in main.latex() and r"95 \%" in main.latex()
+
+
+def test_before_anything_ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):
+    """Every column is there, each cell says `not run`, and the notes what that would cost; the hint keeps the overrides."""
+    monkeypatch.setenv("STRATA_RUNS", str(tmp_path / "runs"))
+    assert dispatch(arguments("table", "seeds=[0]", "ssl.steps=9", "table.metrics=[top1,mean_per_class]")) == 0
+    said = capfd.readouterr()
+    head, _, first = [line for line in said.out.splitlines() if line.startswith("|")][:3]
+    columns = [cell.strip() for cell in head.strip("|").split("|")]
+    scores = [f"{p} {m}, digits" for p in ("knn-v1", "linear-v1") for m in ("top1", "mean_per_class")]
+    assert columns == ["arm", "images", "label entropy", "effective classes", "class coverage", *scores]
+    assert [cell.strip() for cell in first.strip("|").split("|")] == ["raw", *[NOT_RUN] * (len(columns) - 1)]
+    assert re.search(r"Not run yet.*raw 0:\d\d.*hierarchical 0:\d\d", said.out)
+    assert "strata run" in said.err and "'seeds=[0]'" in said.err and "ssl.steps=9" in said.err
