@@ -18,18 +18,17 @@ def folder(value: Any, field: str) -> Path:
     return Path(value)
 
 
-def check_writable(path: Path, field: str) -> None:
+def check_writable(path: Path, field: str, fix: str = "name another folder") -> None:
     """Raise a ConfigError unless the folder can be made, or written to if it is there."""
     nearest = path.absolute()
     while not os.path.lexists(nearest):
         nearest = nearest.parent
     if not nearest.is_dir():
-        raise ConfigError(field, f"{nearest} is a file, not a folder", "name another folder")
+        raise ConfigError(field, f"{nearest} cannot be written to (a file, not a folder)", fix)
     try:
         with tempfile.TemporaryFile(dir=nearest):
             pass
     except OSError as error:
-        fix = "name another folder, or get the right to write"
         raise ConfigError(field, f"{nearest} cannot be written to ({error.strerror})", fix) from error
 
 
@@ -48,7 +47,7 @@ def check_runs(config: Mapping[str, Any]) -> None:
     store = runs / "store"
     places = (runs, store, *(store / kind for kind in KINDS), store / "locks", runs / str(config.get("name", "")))
     for place in places:
-        check_writable(place, "paths.runs")
+        check_writable(place, "paths.runs", "name another folder, or set STRATA_RUNS")
 
 
 def as_refusal(error: OSError, config: Mapping[str, Any]) -> ConfigError | None:

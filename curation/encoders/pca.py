@@ -150,7 +150,7 @@ class PCAEncoder(ABC):
         """Raise a ConfigError if ``n`` rows are too few for the components. ``fit`` does so too."""
         fitted = min(self.fit_rows, n)
         if self.n_components >= fitted:
-            fix = f"use at most {fitted - 1}"
+            fix = f"use at most {fitted - 1}" if fitted > 1 else "give a pool of more rows"
             raise ConfigError("encoder.n_components", f"{self.n_components} of {fitted} fitted rows", fix)
 
     def fit(self, pool: Pool, work_dir: Path) -> None:

@@ -93,7 +93,6 @@ CASES = {
     "unknown metric of the table": (["table.metrics=[nope]"], ["table.metrics:", "nope", "top1"]),
     "metrics no list": (["table.metrics=top1"], ["table.metrics:", "[top1]"]),
     "unknown control": (["table.controls=[nope]"], ["table.controls:", "nope", "random"]),
-    "control that was removed": (["~arms.random"], ["table.controls:", "random"]),
     "unknown flag": (["--nope"], ["--nope:", "--cfg"]),
     "flag without its value": (["--cfg"], ["--cfg:"]),
     "unknown value of a flag": (["--cfg", "nope"], ["--cfg:", "nope", "job"]),

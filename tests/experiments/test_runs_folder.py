@@ -43,21 +43,25 @@ def test_nothing_is_left_when_the_first_stage_refuses(
 ):
     images, runs = tmp_path / "images", tmp_path / "a" / "runs"
     images.mkdir()
-    (images / "broken.png").write_bytes(b"no image")
+    for number in range(3):
+        (images / f"broken{number}.png").write_bytes(b"no image")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("STRATA_RUNS", str(runs))
     monkeypatch.setenv("WANDB_MODE", "disabled")
-    code = dispatch(["embed", "pool=folder", f"pool.path={images}", f"runner.workers={workers}"])
-    assert code == 2 and "broken.png" in capfd.readouterr().err
+    code = dispatch(
+        ["embed", "pool=folder", f"pool.path={images}", "encoder.n_components=1", f"runner.workers={workers}"]
+    )
+    assert code == 2 and "broken0.png" in capfd.readouterr().err
     assert sorted(tmp_path.iterdir()) == [images]
 
 
 def test_folders_that_were_there_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     images, runs = tmp_path / "images", tmp_path / "runs"
     images.mkdir()
-    (images / "broken.png").write_bytes(b"no image")
+    for number in range(3):
+        (images / f"broken{number}.png").write_bytes(b"no image")
     (runs / "store").mkdir(parents=True)
     monkeypatch.setenv("STRATA_RUNS", str(runs))
     monkeypatch.setenv("WANDB_MODE", "disabled")
-    assert dispatch(["embed", "pool=folder", f"pool.path={images}", "runner.workers=0"]) == 2
+    assert dispatch(["embed", "pool=folder", f"pool.path={images}", "encoder.n_components=1", "runner.workers=0"]) == 2
     assert list(runs.rglob("*")) == [runs / "store"]
