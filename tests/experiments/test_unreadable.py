@@ -124,7 +124,7 @@ def test_pretrain_reads_the_files_of_the_subset(
     monkeypatch.setattr(ImageFolderPool, "__getitem__", spy)
     config = {"ssl": json.loads(trained.read_text())["config"], "seed": 0}
     target = {"_target_": "strata.curation.pools.folder.ImageFolderPool", "path": str(images)}
-    runtime = {"pools": {"pool": target}, "device": "cpu", "progress": False}
+    runtime = {"pools": {"pool": target}, "device": "cpu", "progress": False, "ssl": {}}
     task = Task("pretrain", "k", config, {"pool": pool, "subset": subset}, {}, runtime, tmp_path / "out")
     pretrain.run(task)
     assert read == wanted
