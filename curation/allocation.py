@@ -16,6 +16,7 @@ class Fill(NamedTuple):
     base: Int[np.ndarray, " m"]  # min(c, capacity) for the largest whole c that the group's budget allows
     is_open: Bool[np.ndarray, " m"]  # capacity above c: one more is possible
     remainder: Int[np.ndarray, " g"]  # how many are left over, fewer than the open members of the group
+    order: Int[np.ndarray, " m"]  # members by group, smallest capacity first, then lowest
 
 
 def allocate(
@@ -42,18 +43,19 @@ def allocate(
     Raises:
         ValueError: a budget is negative or more than the children can hold.
     """
-    quota, is_open, remainder = water_fill(budget, capacity, parent)
-    candidates = np.flatnonzero(is_open & (remainder[parent] > 0))
-    quota[candidates[first_of_group(parent[candidates], rng.permutation(len(candidates)), remainder)]] += 1
+    quota, is_open, remainder, order = water_fill(budget, capacity, parent)
+    candidates = order[is_open[order] & (remainder[parent[order]] > 0)]
+    quota[candidates[first_of_group(parent[candidates], shuffled(len(candidates), rng), remainder)]] += 1
     return quota
 
 
 def water_fill(budget: Int[np.ndarray, " g"], capacity: Int[np.ndarray, " m"], parent: Int[np.ndarray, " m"]) -> Fill:
     """The part of ``allocate`` that nothing random decides; same arguments and errors."""
     budget, capacity = np.asarray(budget, np.int64), np.asarray(capacity, np.int64)
-    order, offsets = grouped(parent, np.argsort(capacity), len(budget))
+    order, offsets = grouped(parent, np.argsort(capacity, kind="stable"), len(budget))
     start, size = offsets[:-1], np.diff(offsets)
-    own, group = capacity[order], np.asarray(parent)[order]
+    group = np.asarray(parent)[order]
+    own = np.minimum(capacity[order], budget[group] + 1)  # more than the budget is as good; products stay small
     total = np.concatenate([[0], np.cumsum(own)])
     if (budget < 0).any() or (budget > total[start + size] - total[start]).any():
         raise ValueError("a budget is negative or more than the capacities of its children")
@@ -68,7 +70,14 @@ def water_fill(budget: Int[np.ndarray, " g"], capacity: Int[np.ndarray, " m"], p
     base, is_open = np.empty_like(own), np.empty(len(own), np.bool_)
     open_in_order = position >= full[group]
     base[order], is_open[order] = np.where(open_in_order, level[group], own), open_in_order
-    return Fill(base, is_open, remainder)
+    return Fill(base, is_open, remainder, order)
+
+
+def shuffled(m: int, rng: np.random.Generator) -> Int[np.ndarray, " m"]:
+    """0 to m - 1 in the order of random places; every result of a seed hangs on how this is drawn."""
+    order = np.empty(m, np.int64)
+    order[rng.permutation(m)] = np.arange(m)
+    return order
 
 
 def first_of_group(

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 
-from strata.curation.allocation import first_of_group
+from strata.curation.allocation import first_of_group, shuffled
 
 Within = Literal["random", "closest", "furthest"]
 
@@ -40,7 +40,7 @@ def _order(
     m: int, within: Within, rng: np.random.Generator, distance: Float[np.ndarray, " m"] | None
 ) -> NDArray[np.int64]:
     if within == "random":
-        return rng.permutation(m)
+        return shuffled(m, rng)
     assert distance is not None
     return np.argsort(distance if within == "closest" else -distance, kind="stable")
 

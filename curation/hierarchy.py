@@ -332,8 +332,8 @@ class Hierarchy:
             raise ConfigError("sample.size", problem, f"ask for at most {most} or raise max_repeats")
 
     def _capacity(self, index: int, n: int, max_repeats: int) -> NDArray[np.int64]:
-        """Most of ``n`` rows that each cluster of a level can give; bounded by n, so that no product overflows."""
-        return np.minimum(self._sizes[index] * min(max_repeats, max(n, 1)), n)
+        """How many of ``n`` rows each cluster of a level can give; no row more than n times, so that nothing overflows."""
+        return self._sizes[index] * min(max_repeats, max(n, 1))
 
     def _top_quotas(self, n: int, max_repeats: int, rng: np.random.Generator) -> NDArray[np.int64]:
         top = self._capacity(self.n_levels - 1, n, max_repeats)

@@ -85,3 +85,10 @@ def test_large_levels_are_fast():
     quota = allocate(total // 2, capacity, parent, rng)
     assert time.perf_counter() - began < 1  # about 0.03 s; a Python call per node would take several
     assert np.array_equal(np.bincount(parent, quota, minlength=1000), total // 2)
+
+
+def test_the_draws_of_a_seed_stay():
+    """Golden: clusterings and subsets of earlier versions are made again; a change raises the stages' VERSION."""
+    rng = np.random.default_rng(0)
+    capacity, parent = np.array([3, 1, 4, 1, 5, 9, 2, 6, 5, 3]), np.array([0, 1, 0, 1, 1, 0, 1, 0, 1, 0])
+    assert allocate(np.array([13, 7]), capacity, parent, rng).tolist() == [3, 1, 3, 1, 2, 2, 2, 2, 1, 3]

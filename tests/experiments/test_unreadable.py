@@ -11,7 +11,9 @@ from PIL import Image
 
 from strata.curation import EmbeddingStore, Hierarchy
 from strata.curation.artifact import read_manifest
+from strata.curation.pools.folder import ImageFolderPool
 from strata.experiments.cli import dispatch
+from strata.experiments.stages import pretrain
 
 N, BAD = 60, (0, 1, 7, 20, 21, 22, 40, 59)  # first, last and neighbors
 
@@ -40,10 +42,28 @@ def settings(images: Path, runs: Path) -> list[str]:
     ]  # fmt: skip
 
 
+trained: list[tuple[Path, set[str]]] = []  # of every training: its subset, and the ids of what it decoded
+
+
 @pytest.fixture(scope="module")
 def runs(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished experiment in this process, with an eye on what is decoded for training."""
     runs = tmp_path_factory.mktemp("runs")
-    assert dispatch(arguments("run", *settings(images, runs))) == 0
+    run, read = pretrain.run, ImageFolderPool.__getitem__
+    with pytest.MonkeyPatch.context() as patch:
+
+        def watched_run(task, *rest):
+            trained.append((task.inputs["subset"], set()))
+            patch.setattr(ImageFolderPool, "__getitem__", watched_read)
+            run(task, *rest)
+            patch.setattr(ImageFolderPool, "__getitem__", read)
+
+        def watched_read(pool, row):
+            trained[-1][1].add(pool.ids[row])
+            return read(pool, row)
+
+        patch.setattr(pretrain, "run", watched_run)
+        assert dispatch(arguments("run", *settings(images, runs))) == 0
     return runs / "store"
 
 
@@ -98,36 +118,10 @@ def check_clusters(images: Path, runs: Path, table: dict) -> None:
     assert all(left[1] < right[0] for left, right in zip(spans, spans[1:])), "clusters mix brightness: rows are shifted"
 
 
-def test_pretrain_reads_the_files_of_the_subset(
-    images: Path, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    """Run the pretrain stage of the hierarchical arm again and look at what it decodes."""
-    from strata.curation.pools.folder import ImageFolderPool
-    from strata.experiments.stage import Task
-    from strata.experiments.stages import pretrain
-
-    (subset,) = (
-        manifest.parent
-        for manifest in (runs / "sample").glob("*/manifest.json")
-        if "Hierarchical" in json.dumps(json.loads(manifest.read_text())["config"])
-    )
-    wanted = set(pq.read_table(subset / "subset.parquet")["id"].to_pylist())
-    trained = next((runs / "pretrain").glob("*/manifest.json"))
-    (pool,) = (path.parent for path in (runs / "pool").glob("*/manifest.json"))
-    read: set[str] = set()
-    original = ImageFolderPool.__getitem__
-
-    def spy(self, row):
-        read.add(self.ids[row])
-        return original(self, row)
-
-    monkeypatch.setattr(ImageFolderPool, "__getitem__", spy)
-    config = {"ssl": json.loads(trained.read_text())["config"], "seed": 0}
-    target = {"_target_": "strata.curation.pools.folder.ImageFolderPool", "path": str(images)}
-    runtime = {"pools": {"pool": target}, "device": "cpu", "progress": False, "ssl": {}}
-    task = Task("pretrain", "k", config, {"pool": pool, "subset": subset}, {}, runtime, tmp_path / "out")
-    pretrain.run(task)
-    assert read == wanted
+def test_pretrain_reads_the_files_of_the_subset(runs: Path):
+    assert len(trained) == 2
+    for subset, read in trained:
+        assert read == set(pq.read_table(subset / "subset.parquet")["id"].to_pylist())
 
 
 @pytest.mark.parametrize(
