@@ -39,13 +39,16 @@ class Neighbors:
         self.source: Source = as_source(X)
         self.metric = metric
         n, d = self.source.shape
-        # Products of centred rows keep their digits where all rows share a large offset.
-        self._center = mean_row(self.source) if metric == "euclidean" else np.zeros(d)
+        # Both metrics are searched as |x - y|^2 (of unit rows: 2 - 2 cos), of centred rows: these keep their digits
+        # where all rows share a large offset, or nearly a direction.
+        self._center = np.zeros(d)
+        spans = list(shard_ranges(n, BLOCK))
+        totals = [self._centered(self.source.read(span.start, span.stop), span.start).sum(axis=0) for span in spans]
+        self._center = np.sum(totals, axis=0) / n
         products = float(n if n_queries is None else n_queries) * n * d
         self.exact = index == "exact" or n < 1000 or (index == "auto" and products <= EXACT_PRODUCTS)
-        measure = faiss.METRIC_INNER_PRODUCT if metric == "cosine" else faiss.METRIC_L2
-        self._index = faiss.IndexFlat(d, measure) if self.exact else self._trained(faiss, measure)
-        for span in shard_ranges(n, BLOCK):
+        self._index = faiss.IndexFlatL2(d) if self.exact else self._trained(faiss)
+        for span in spans:
             self._index.add(self._prepared(self.source.read(span.start, span.stop), span.start))
 
     def search(
@@ -71,19 +74,21 @@ class Neighbors:
     def within(self, queries: Float[np.ndarray, "m d"], cosine: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Pairs (query, row) with a cosine of about ``cosine`` or more (nothing below it is missed by an exact index).
 
-        The margin is that of float32: check the pairs with ``cosines``.
+        For metric="cosine". The margin is that of float32: check the pairs with ``cosines``.
         """
-        limits, _, rows = self._index.range_search(self._prepared(queries, 0), cosine - 1e-5)
+        limits, _, rows = self._index.range_search(self._prepared(queries, 0), 2 - 2 * (cosine - 1e-5))
         return np.repeat(np.arange(len(queries)), np.diff(limits.astype(np.int64))), rows
 
     def _prepared(self, values: NDArray[Any], first: int) -> NDArray[np.float32]:
-        rows = unit_rows(values, first) if self.metric == "cosine" else finite_rows(values, first) - self._center
-        return np.ascontiguousarray(rows, np.float32)
+        return np.ascontiguousarray(self._centered(values, first), np.float32)
 
-    def _trained(self, faiss: Any, measure: int) -> Any:
+    def _centered(self, values: NDArray[Any], first: int) -> NDArray[np.float64]:
+        return (unit_rows(values, first) if self.metric == "cosine" else finite_rows(values, first)) - self._center
+
+    def _trained(self, faiss: Any) -> Any:
         n, d = self.source.shape
         cells = int(4 * np.sqrt(n))
-        index = faiss.IndexIVFFlat(faiss.IndexFlat(d, measure), d, cells, measure)
+        index = faiss.IndexIVFFlat(faiss.IndexFlatL2(d), d, cells)
         index.cp.seed, index.cp.niter, index.nprobe = 0, 10, PROBES
         chosen = np.sort(np.random.default_rng(0).choice(n, min(n, 40 * cells), replace=False))
         index.train(self._prepared(take_rows(self.source, chosen), 0))
@@ -145,15 +150,6 @@ def finite_rows(values: NDArray[Any], first: int = 0) -> Float[np.ndarray, "m d"
     if not good.all():
         raise DataError(f"row {first + int(np.argmin(good))} is not finite; embed again")
     return rows
-
-
-def mean_row(source: Source) -> Float[np.ndarray, " d"]:
-    """Mean of all rows, float64, block by block."""
-    n, d = source.shape
-    total = np.zeros(d)
-    for span in shard_ranges(n, BLOCK):
-        total += finite_rows(source.read(span.start, span.stop), span.start).sum(axis=0)
-    return total / n
 
 
 def check_options(metric: str, index: str) -> None:
