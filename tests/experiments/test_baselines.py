@@ -9,7 +9,10 @@ import pytest
 from hydra import compose, initialize_config_module
 
 from strata.curation import EmbeddingStore
+from strata.curation.embed import embed
+from strata.curation.encoders.pixels_pca import PixelsPCA
 from strata.curation.errors import ConfigError, StrataError
+from strata.curation.pools.digits import DigitsPool
 from strata.curation.subset import read_subset
 from strata.experiments.plan import ARM_SETTINGS, Pools, make_plan, plan_sample
 from strata.experiments.session import open_runner, open_store, plain
@@ -88,6 +91,8 @@ def test_a_leaking_test_set_is_embedded_alike_and_kept_out(tmp_path: Path):
     folder, stage, store = curated(tmp_path, *options[:-1], "references.test.split=test")
     own, other = (EmbeddingStore(store.path(stage.inputs[role])) for role in ("embeddings", "test"))
     assert own.manifest["encoder_state"] == other.manifest["encoder_state"] and len(other) == 597
+    with pytest.raises(ConfigError, match="another encoder"):
+        embed(DigitsPool(split="test"), PixelsPCA(n_components=8), tmp_path / "e", like=own.path, progress=False)
     report = pq.read_table(folder / "dropped_test_leaks.parquet").to_pydict()
     assert set(report) == {"row", "test_row", "similarity", "test_id", "id"}
     assert not set(report["row"]) & set(read_subset(folder).rows)
@@ -100,6 +105,11 @@ def test_retrieval_from_another_pool(tmp_path: Path):
     again = curated(tmp_path, *seeds, "references.seeds.seed=1")[1]
     assert again.key != stage.key and again.inputs["embeddings"].key == stage.inputs["embeddings"].key
     assert np.array_equal(read_subset(folder).rows, read_subset(curated(tmp_path, *seeds)[0]).rows)
+
+
+def test_the_sampler_behind_a_filter_can_be_changed(tmp_path: Path):
+    _, stage, _ = curated(tmp_path, "sampler=deduplicated", "sampler@sampler.sampler=label_balanced")
+    assert stage.config["sampler"]["sampler"]["_target_"].endswith("LabelBalanced") and "hierarchy" not in stage.inputs
 
 
 def test_what_a_plan_refuses(tmp_path: Path):
