@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from strata.curation.artifact import create_artifact, write_json
+from strata.curation.artifact import create_artifact, read_manifest, write_json
 from strata.curation.batches import iter_batches
 from strata.curation.device import resolve_device
 from strata.curation.encoders.base import Encoder
@@ -38,6 +38,7 @@ def embed(
     shard_rows: int = 65536,
     device: str = "auto",
     progress: bool = True,
+    like: str | Path | None = None,
 ) -> Path:
     """Write the embeddings of all items of a pool, row by row, to the store ``out``.
 
@@ -56,6 +57,7 @@ def embed(
         shard_rows: rows per file, and between two points at which a killed run can go on.
         device: "auto" takes a GPU if there is one.
         progress: show a bar with rate and time left.
+        like: a finished store; what its encoder learned is used, so that both can be compared.
 
     Returns:
         ``out`` as a path: open it with ``EmbeddingStore.open``.
@@ -70,8 +72,12 @@ def embed(
     described = encoder.describe()
     source = {"name": pool.name, "fingerprint": pool.fingerprint, **pool.describe()}
     signature = {"encoder": described, "pool": pool.fingerprint, "n": len(pool), "dtype": dtype, "rows": shard_rows}
+    if like is not None:
+        signature["like"] = _state_of(Path(like), described)
     with create_artifact(out, "embeddings", key=key, inputs=inputs, config=config) as draft:
         _discard_other_work(draft.path, signature)
+        if like is not None:
+            _copy_state(Path(like), draft.path / _STATE_FOLDER)
         encoder.fit(pool, draft.path / _STATE_FOLDER)
         _write_shards(pool, encoder, draft.path, batch_size, num_workers, dtype, shard_rows, target, progress)
         write_items(draft.path, pool.ids, pool.labels)
@@ -129,6 +135,22 @@ def _discard_other_work(folder: Path, signature: dict[str, Any]) -> None:
             continue
         shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
     write_json(file, signature)
+
+
+def _state_of(store: Path, described: dict[str, Any]) -> dict[str, str]:
+    """Digests of what the encoder of a store learned. Raises ConfigError if it is another encoder than the described."""
+    manifest = read_manifest(store, "embeddings")
+    if manifest["encoder"] != json.loads(json.dumps(described, default=str)):
+        raise ConfigError("like", f"{store} was made by another encoder", "embed both with the same settings")
+    state: dict[str, str] = manifest["encoder_state"]
+    return state
+
+
+def _copy_state(store: Path, state: Path) -> None:
+    """Put what the encoder of a store learned where ``fit`` finds it, and nothing else."""
+    shutil.rmtree(state, ignore_errors=True)
+    if (store / _STATE_FOLDER).is_dir():
+        shutil.copytree(store / _STATE_FOLDER, state)
 
 
 def _digests(folder: Path) -> dict[str, str]:

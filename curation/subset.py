@@ -1,7 +1,7 @@
 """A subset of a pool: which rows, how often each, with what weight; written as an artifact of kind "subset"."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -24,6 +24,7 @@ class Selection:
     rows: Int[np.ndarray, " m"]  # int64, ascending, all different
     repeats: Int[np.ndarray, " m"]  # int32, 1 or more: how often each row is in the subset
     weight: Float[np.ndarray, " m"]  # float64: probability of each row in training, sums to 1
+    reports: dict[str, pa.Table] = field(default_factory=dict)  # what was left out, and why: see write_subset
 
     def __post_init__(self) -> None:
         shapes = {np.shape(self.rows), np.shape(self.repeats), np.shape(self.weight)}
@@ -66,8 +67,9 @@ def write_subset(
 ) -> None:
     """Write a selection as an artifact of kind "subset".
 
-    Files: ``subset.parquet`` (row, id, label, cluster_l1 ..., n_repeat, weight), ``indices.npy`` (repeats written out)
-    and ``balance.json``.
+    Files: ``subset.parquet`` (row, id, label, cluster_l1 ..., n_repeat, weight), ``indices.npy`` (repeats written out),
+    ``balance.json``, and each report as ``<name>.parquet``; its columns "row" and "match_row" are rows of the pool, and
+    their ids are written beside them.
 
     Args:
         path: the folder to make.
@@ -99,9 +101,19 @@ def write_subset(
     columns |= {"n_repeat": selection.repeats, "weight": selection.weight}
     with create_artifact(path, "subset", key=key, inputs=inputs, config=config) as draft:
         pq.write_table(pa.table(columns), draft.path / "subset.parquet")
+        for name, report in selection.reports.items():
+            pq.write_table(_with_ids(report, ids), draft.path / f"{name}.parquet")
         np.save(draft.path / "indices.npy", selection.indices)
         write_json(draft.path / "balance.json", subset_balance(selection, labels, label_names, hierarchy))
         draft.meta.update(n=len(selection), n_distinct=len(rows), pool_size=n)
+
+
+def _with_ids(report: pa.Table, ids: Sequence[str]) -> pa.Table:
+    for name, column in (("row", "id"), ("match_row", "match_id")):
+        if name in report.column_names:
+            values = [str(ids[row]) for row in report[name].to_pylist()]
+            report = report.append_column(column, pa.array(values, pa.string()))
+    return report
 
 
 def subset_balance(

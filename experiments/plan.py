@@ -19,9 +19,10 @@ from strata.experiments.checks_stages import (
     metric_names,
 )
 from strata.experiments.identity import UNKEYED_CLUSTERING, UNKEYED_SSL, clustering_identity, identity, ssl_identity
+from strata.experiments.references import REFERENCES, metadata_column
 from strata.experiments.stage import KINDS, Stage, canonical_json, unique
 
-ARM_SETTINGS = ("pool", "encoder", "hierarchy", "sampler", "size", "ssl")
+ARM_SETTINGS = ("pool", "encoder", "hierarchy", "sampler", "size", "ssl", "references")
 
 
 @dataclass(frozen=True)
@@ -130,6 +131,12 @@ def plan_sample(arm: str, settings: Mapping[str, Any], seed: int, config: Mappin
     if "hierarchy" in sampler.needs:
         check_hierarchy(settings["hierarchy"], len(pool), field_of(config, arm, "hierarchy"))
         inputs["hierarchy"] = plan_cluster(settings, seed, config, pools, label)
+    if "metadata" in sampler.needs:
+        metadata_column(pool, sampler.column)
+    if "embeddings" in sampler.needs:
+        inputs["embeddings"] = plan_embed(settings, config, pools)
+    for role in sorted(sampler.needs & set(REFERENCES)):
+        inputs[role] = plan_reference(role, settings, config, pools)
     return Stage(
         "sample",
         {"sampler": identity(settings["sampler"]), "size": size, "seed": seed if sampler.sized else 0},
@@ -137,7 +144,7 @@ def plan_sample(arm: str, settings: Mapping[str, Any], seed: int, config: Mappin
         {"pools": {"pool": settings["pool"]}, "labelled": pool.labels is not None},
         label,
         work=len(pool),
-        memory=len(pool) * 64.0,
+        memory=len(pool) * (64.0 + (8.0 * _dim(settings) if "embeddings" in inputs else 0.0)),
     )
 
 
@@ -148,14 +155,24 @@ def plan_pool(pool_config: Mapping[str, Any], config: Mapping[str, Any], pools: 
     return Stage("pool", keyed, {}, {"pool": pool_config}, pool.name, work=len(pool), memory=len(pool) * 64.0)
 
 
-def plan_embed(settings: Mapping[str, Any], config: Mapping[str, Any], pools: Pools) -> Stage:
-    """The embedding of an arm's pool; all seeds share it."""
+def plan_reference(role: str, settings: Mapping[str, Any], config: Mapping[str, Any], pools: Pools) -> Stage:
+    """The embedding of a set that a sampler compares the pool with, by the encoder as it was fitted on the pool."""
+    reference = settings["references"].get(role)
+    if reference is None:
+        raise ConfigError(f"references.{role}", "not set, and the sampler needs it", f"add +pool@references.{role}=...")
+    return plan_embed({**settings, "pool": reference}, config, pools, like=plan_embed(settings, config, pools))
+
+
+def plan_embed(
+    settings: Mapping[str, Any], config: Mapping[str, Any], pools: Pools, like: Stage | None = None
+) -> Stage:
+    """The embedding of an arm's pool; all seeds share it. With ``like``, what the encoder learned is taken from there."""
     pool = pools.open(settings["pool"], "pool")
     check_encoder(build(settings["encoder"], "encoder"), len(pool))
     return Stage(
         "embed",
         {"encoder": identity(settings["encoder"]), "dtype": config["embed"]["dtype"]},
-        {"pool": plan_pool(settings["pool"], config, pools)},
+        {"pool": plan_pool(settings["pool"], config, pools)} | ({} if like is None else {"like": like}),
         _runtime(config) | {"pools": {"pool": settings["pool"]}, "encoder": settings["encoder"], **_loading(config)},
         f"{pool.name} by {settings['encoder']['_target_'].rsplit('.', 1)[-1]}",
         work=len(pool),

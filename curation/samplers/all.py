@@ -1,12 +1,11 @@
 """The whole pool, as it is."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Unpack
 
 import numpy as np
-from numpy.typing import NDArray
 
-from strata.curation.hierarchy import Hierarchy
+from strata.curation.samplers.request import Inputs
 from strata.curation.subset import Selection
 
 
@@ -23,8 +22,7 @@ class AllRows:
         *,
         size: int,
         random_state: int,
-        hierarchy: Hierarchy | None = None,
-        labels: NDArray[np.int64] | None = None,
+        **given: Unpack[Inputs],
     ) -> Selection:
         """All rows of a pool of ``size``."""
         return Selection.of(np.arange(size))

@@ -1,15 +1,12 @@
 """Balanced over the clusters of a hierarchy: the paper's method (section 1.4)."""
 
 from dataclasses import dataclass
-from typing import ClassVar, get_args
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import ClassVar, Unpack, get_args
 
 from strata.curation.drawing import Within
 from strata.curation.errors import ConfigError
-from strata.curation.hierarchy import Allocation, Hierarchy
-from strata.curation.samplers.request import checked_size
+from strata.curation.hierarchy import Allocation
+from strata.curation.samplers.request import Inputs, checked_hierarchy, checked_size
 from strata.curation.subset import Selection
 
 
@@ -43,13 +40,9 @@ class HierarchicalRows:
         *,
         size: int,
         random_state: int,
-        hierarchy: Hierarchy | None = None,
-        labels: NDArray[np.int64] | None = None,
+        **given: Unpack[Inputs],
     ) -> Selection:
         """``n`` rows. Raises ConfigError if there is no hierarchy of this pool, or n is not set or too large."""
-        if hierarchy is None:
-            raise ConfigError("sampler", "HierarchicalRows needs a hierarchy", "set hierarchy=... for this arm")
-        if hierarchy.n != size:
-            raise ConfigError("sampler", f"a hierarchy of {hierarchy.n} rows for a pool of {size}", "cluster this pool")
+        hierarchy = checked_hierarchy(given, size, "HierarchicalRows")
         wanted = checked_size(n, size * self.max_repeats, "rows (with repeats)")
         return Selection.of(hierarchy.sample(wanted, self.allocation, self.within, self.max_repeats, random_state))

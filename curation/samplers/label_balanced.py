@@ -1,14 +1,12 @@
 """Balanced over true labels: an oracle, the best that balancing by clusters could do."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Unpack
 
 import numpy as np
-from numpy.typing import NDArray
 
-from strata.curation.errors import ConfigError
 from strata.curation.hierarchy import Hierarchy
-from strata.curation.samplers.request import checked_size
+from strata.curation.samplers.request import Inputs, checked_labels, checked_size
 from strata.curation.subset import Selection
 
 
@@ -25,14 +23,10 @@ class LabelBalanced:
         *,
         size: int,
         random_state: int,
-        hierarchy: Hierarchy | None = None,
-        labels: NDArray[np.int64] | None = None,
+        **given: Unpack[Inputs],
     ) -> Selection:
         """``n`` labelled rows. Raises ConfigError if there are no labels, or n is not set or too large."""
-        if labels is None or not (labels >= 0).any():
-            raise ConfigError("sampler", "LabelBalanced needs labels and this pool has none", "use another sampler")
-        if len(labels) != size:
-            raise ConfigError("sampler", f"{len(labels)} labels for a pool of {size} rows", "give those of this pool")
+        labels = checked_labels(given, size, "LabelBalanced")
         labelled = np.flatnonzero(labels >= 0)
         classes = Hierarchy.from_assignments([labels[labelled]])
         drawn = classes.sample(checked_size(n, len(labelled), "labelled rows"), random_state=random_state)

@@ -1,13 +1,11 @@
 """Uniformly random rows: the equal-size control of every comparison."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Unpack
 
 import numpy as np
-from numpy.typing import NDArray
 
-from strata.curation.hierarchy import Hierarchy
-from strata.curation.samplers.request import checked_size
+from strata.curation.samplers.request import Inputs, checked_size
 from strata.curation.subset import Selection
 
 
@@ -24,8 +22,7 @@ class RandomRows:
         *,
         size: int,
         random_state: int,
-        hierarchy: Hierarchy | None = None,
-        labels: NDArray[np.int64] | None = None,
+        **given: Unpack[Inputs],
     ) -> Selection:
         """``n`` of ``size`` rows. Raises ConfigError (sample.size) if n is not set or too large."""
         return Selection.of(np.random.default_rng(random_state).choice(size, checked_size(n, size), replace=False))

@@ -24,4 +24,5 @@ def run(task: Task, on_metrics: Any = None) -> None:
         num_workers=task.runtime["num_workers"],
         device=task.runtime["device"],
         progress=task.runtime["progress"],
+        like=task.inputs.get("like"),
     )

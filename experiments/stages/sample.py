@@ -6,8 +6,11 @@ import numpy as np
 
 from strata.curation.errors import ConfigError
 from strata.curation.hierarchy import Hierarchy
+from strata.curation.samplers.request import Inputs
+from strata.curation.store import EmbeddingStore
 from strata.curation.subset import write_subset
 from strata.experiments.build import build
+from strata.experiments.references import REFERENCES, metadata_column
 from strata.experiments.stage import Task
 from strata.experiments.stages.pool import open_pool
 
@@ -20,13 +23,18 @@ def run(task: Task, on_metrics: Any = None) -> None:
     labels = np.full(len(pool), -1) if pool.labels is None else pool.labels
     hierarchy = Hierarchy.load(task.inputs["hierarchy"]) if "hierarchy" in task.inputs else None
     has_labels = bool((labels >= 0).any())
+    sampler = build(task.config["sampler"], "sampler")
+    given: Inputs = {"hierarchy": hierarchy, "labels": labels if has_labels else None}
+    if "metadata" in sampler.needs:
+        given["metadata"] = metadata_column(pool, sampler.column)
+    for role in {"embeddings", *REFERENCES} & task.inputs.keys():
+        given[role] = EmbeddingStore.open(task.inputs[role])  # type: ignore[literal-required]
     try:
-        selection = build(task.config["sampler"], "sampler").select(
+        selection = sampler.select(
             task.config["size"],
             size=len(pool),
             random_state=task.config["seed"],
-            hierarchy=hierarchy,
-            labels=labels if has_labels else None,
+            **given,
         )
     except ConfigError as error:
         if error.field != "sample.size":
