@@ -49,7 +49,7 @@ def requests(
 ) -> Iterator[Request]:
     """What to show, most wanted first: what was dropped, the upper levels, one row of many leaves, then the leaves.
 
-    The upper levels ask for at most half of ``max_items`` rows, and the single rows of leaves for a quarter.
+    The upper levels ask for at most two fifths of ``max_items`` rows, and the single rows of leaves for one fifth.
     """
     for level in range(len(levels), 0, -1):
         for rank, cluster in enumerate(losers(levels[level - 1]).tolist()):
@@ -61,14 +61,14 @@ def requests(
     for level in range(len(levels), 1, -1):
         ids = nodes[level - 1].ids
         for place in by_interest(levels[level - 1], ids).tolist():
-            if asked >= max_items // 2:
+            if asked >= 2 * max_items // 5:
                 break
             request = Request(("node", level, place), exemplars.of(level, int(ids[place])))
             asked += sum(map(len, request.groups))
             yield request
     ids = nodes[0].ids
     order = by_interest(levels[0], ids).tolist()
-    for place in order[: max_items // 4]:
+    for place in order[: max_items // 5]:
         yield Request(("first", 1, place), (exemplars.first(1, int(ids[place])),))
     for place in order:
         yield Request(("node", 1, place), exemplars.of(1, int(ids[place])))

@@ -72,7 +72,7 @@ class Items:
         if max(image.size) < self._side:  # a small picture stays as it is: the page enlarges it
             small = image.convert("RGB")
         buffer = io.BytesIO()
-        small.save(buffer, "WEBP", quality=self._quality, method=4)
+        small.save(buffer, "WEBP", quality=self._quality, method=3)
         return base64.b64encode(buffer.getvalue()).decode()
 
 

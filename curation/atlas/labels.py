@@ -63,9 +63,7 @@ def _effective(cluster: NDArray[np.int64], counts: NDArray[np.int64], k: int) ->
     return np.where(total > 0, np.exp(np.bincount(cluster, terms, minlength=k)), 0.0)
 
 
-def whole_pool(
-    labels: Int[np.ndarray, " n"], names: Sequence[str] | None, selection: Selection
-) -> dict[str, Any]:
+def whole_pool(labels: Int[np.ndarray, " n"], names: Sequence[str] | None, selection: Selection) -> dict[str, Any]:
     """Balance over all classes before and after, their curve, and [class, rows before, rows after] of some classes."""
     k = len(names) if names else int(labels.max()) + 1
     chosen = labels[selection.indices]

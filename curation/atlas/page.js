@@ -145,7 +145,8 @@
     const y = (value) => up + ((H - up - down) * (Math.log(high) - Math.log(Math.max(low, value)))) / (Math.log(high) - Math.log(low));
     const picture = svg("svg", { viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": `Share of each ${noun} before and after, largest first` });
     for (let power = -3; power <= 6; power++) {
-      for (const step of high / low > 60 ? [1] : [1, 2, 5]) {
+      const ratio = high / low;
+      for (const step of ratio > 1000 ? [1] : ratio > 25 ? [1, 3] : [1, 2, 5]) {
         const value = step * 10 ** power;
         if (value < low || value > high) continue;
         picture.append(svg("line", { x1: left, x2: W - right, y1: y(value), y2: y(value), stroke: value === 1 ? "var(--soft)" : "var(--line)", "stroke-dasharray": value === 1 ? "5 4" : "none" }));
@@ -191,7 +192,7 @@
     const picture = face && face[4] === "image" ? el("img", { class: "face", src: WEBP + face[5], alt: "" }) : null;
     const row = el("div", { class: "row", role: "treeitem", tabindex: -1, "aria-level": depth + 1, "aria-selected": "false", "aria-posinset": place, "aria-setsize": siblings, "aria-expanded": end > start ? "false" : null,
       "aria-label": `${title(level, at)}, ${plural(c.before, "row")} before, quota ${int(c.quota)}, after ${int(c.after)}${sub ? `, ${sub}` : ""}` },
-      el("span", { class: "name", style: `padding-left:${depth * 16}px` }, el("span", { class: "caret", "aria-hidden": "true" }, end > start ? "▶" : ""), picture,
+      el("span", { class: "name", style: `--depth:${depth}` }, el("span", { class: "caret", "aria-hidden": "true" }, end > start ? "▶" : ""), picture,
         el("span", { class: "words" }, el("b", {}, title(level, at)), sub ? el("small", {}, sub) : null)),
       bars(c.before, c.after, c.quota, scale), el("span", {}, int(c.before)), el("span", {}, int(c.quota)), el("span", {}, int(c.after)));
     row.node = { level, at, depth };
@@ -314,7 +315,7 @@
       const groups = D.places.loser?.[level]?.[rank];
       const card = el("article", { class: "card loser" }, el("div", { class: "top" }, el("h3", {}, `L${level} · ${cluster}`), el("b", { class: "lost" }, `−${int(lost)} of ${int(before)} (${percent(lost, before)})`)));
       if (D.labels && here.loser_top[rank].length) card.append(el("p", { class: "fates" }, triples(here.loser_top[rank]).map(([label, b, a]) => `${labelName(label)} ${int(b)} → ${int(a)}`).join(" · ")));
-      if (groups) [["Dropped", groups[0]], ["Kept", groups[1]]].forEach(([name, list]) => { if (list.length) card.append(el("h4", {}, name), tiles(list)); });
+      if (groups) [["Dropped", groups[0]], ["Kept", groups[1]]].forEach(([name, list]) => { if (list.length) card.append(el("h4", {}, name), tiles(D.items[list[0]][4] === "text" ? list.slice(0, name === "Kept" ? 2 : 5) : list)); });
       if (at >= 0) card.append(el("p", { class: "fates" }, el("button", { type: "button", onclick: () => reveal(level, at) }, "Show in browser")));
       return card;
     }));
@@ -334,8 +335,7 @@
     const line = (name, b, a) => [el("dt", {}, name), el("dd", {}, `${b} → ${a}`)];
     const share = (value) => percent(value, 1);
     $("label-body").append(el("div", { class: "two" },
-      el("article", { class: "card" }, el("div", { class: "top" }, el("h3", {}, "All classes"), el("span", { class: "soft" }, `${int(before.n_classes)} classes, ${int(before.n_labelled)} labelled rows`)), chart(curve, "class"), klBars(curve.kl)),
-      el("article", { class: "card" }, el("h3", {}, "Before → after"), el("dl", { class: "pairs" },
+      el("article", { class: "card" }, el("div", { class: "top" }, el("h3", {}, "All classes"), el("span", { class: "soft" }, `${int(before.n_classes)} classes, ${int(before.n_labelled)} labelled rows`)), chart(curve, "class"), klBars(curve.kl), el("dl", { class: "pairs" },
         ...line("effective number of classes", before.effective_classes.toFixed(1), after.effective_classes.toFixed(1)), ...line("classes with a row", share(before.coverage), share(after.coverage)),
         ...line("largest class", share(before.largest_share), share(after.largest_share)), ...line("rarest half of the classes", share(before.tail_share), share(after.tail_share)),
         ...line("labelled rows", int(before.n_labelled), int(after.n_labelled)))),

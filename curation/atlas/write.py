@@ -58,6 +58,7 @@ def write_atlas(
     title: str | None = None,
     limits: Limits | None = None,
     seed: int = 0,
+    records: Sequence[str | Path] = (),
 ) -> Path:
     """Write one self-contained HTML file that shows a curation. The same input gives the same bytes.
 
@@ -73,11 +74,12 @@ def write_atlas(
         title: default: the name of the pool.
         limits: of the file's size.
         seed: of the random exemplars.
+        records: further artifact folders that tell how it was made, e.g. the inventory of the pool.
 
     Raises:
         DataError: hierarchy, selection, pool and embeddings are not of the same rows, or an item is of another type.
     """
-    folders = [place for place in (embeddings, hierarchy, selection) if isinstance(place, str | Path)]
+    folders = [place for place in (*records, embeddings, hierarchy, selection) if isinstance(place, str | Path)]
     stages = [stage_record(folder) for folder in folders]
     tree = hierarchy if isinstance(hierarchy, Hierarchy) else Hierarchy.load(hierarchy)
     kept = selection if isinstance(selection, Selection) else read_subset(selection)
@@ -90,8 +92,10 @@ def write_atlas(
     source = pool if pool is not None else store
     own = np.asarray(labels, np.int64) if labels is not None else getattr(source, "labels", None)
     own = None if own is None or not (own >= 0).any() else own
-    if label_names is None:
-        label_names = pool.label_names if pool is not None else store and store.manifest.get("label_names")
+    if label_names is None and pool is not None:
+        label_names = pool.label_names
+    elif label_names is None and store is not None:
+        label_names = store.manifest.get("label_names")
     curation = Curation(
         tree=tree,
         selection=kept,
@@ -214,6 +218,8 @@ def _check_rows(
     sized = {"pool": pool, "embeddings": embeddings, "labels": labels, "ids": ids}
     for name, value in sized.items():
         if value is not None and len(value) != tree.n:
-            raise DataError(f"{name}: {len(value)} rows, but the hierarchy has {tree.n}; give those that were clustered")
+            raise DataError(
+                f"{name}: {len(value)} rows, but the hierarchy has {tree.n}; give those that were clustered"
+            )
     if len(kept.rows) and kept.rows[-1] >= tree.n:
         raise DataError(f"selection: row {kept.rows[-1]}, but the hierarchy has {tree.n}; give a subset of this pool")
