@@ -8,9 +8,13 @@ from importlib import resources
 from typing import Any
 
 
+SCRIPTS = ("parts.js", "browser.js", "page.js")  # joined in one function, in this order
+
+
 def render(title: str, data: Any) -> str:
     """The whole HTML file. The data are JSON in a script element; the page builds text nodes of them, never markup."""
-    style, script = _read("page.css"), _read("page.js")
+    style = _read("page.css")
+    script = "\n".join(["(() => {", '"use strict";', *map(_read, SCRIPTS), "})();"])
     policy = (
         f"default-src 'none'; img-src data:; style-src {_digest(style)}; script-src {_digest(script)}; "
         "base-uri 'none'; form-action 'none'"
