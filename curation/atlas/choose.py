@@ -1,7 +1,6 @@
 """Which clusters get exemplars, in what order, until the budget of items or bytes is used up."""
 
 import itertools
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -90,7 +89,7 @@ def gather(wanted: Iterator[Request], items: Items, max_items: int, max_bytes: i
     while batch := _next_batch(wanted, position):
         rows = {row for request in batch for group in request.groups for row in group} - position.keys()
         read = {row: items.entry(row) for row in sorted(rows)}
-        cost = {row: _bytes(entry) for row, entry in read.items()}
+        cost = {row: items.cost(entry) for row, entry in read.items()}
         for request in batch:
             new = [row for group in request.groups for row in group if row not in position]
             used += sum(cost[row] for row in new) + 8 * sum(map(len, request.groups)) + 24
@@ -115,9 +114,3 @@ def _next_batch(wanted: Iterator[Request], known: dict[int, int]) -> list[Reques
         if len(rows) >= CHUNK:
             break
     return batch
-
-
-def _bytes(entry: Any) -> int:
-    # As page.embed_json writes it: "<", ">" and "&" take six bytes.
-    text = json.dumps(entry, ensure_ascii=False)
-    return len(text.encode()) + 5 * sum(map(text.count, "<>&")) + 1

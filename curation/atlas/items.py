@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
+from strata.curation.atlas.labels import label_name
+from strata.curation.atlas.page import embed_json
 from strata.curation.errors import DataError
 from strata.curation.pools.base import Pool, UnreadableItem
 
@@ -22,7 +24,7 @@ class Items:
     Args:
         pool: items are PIL images or str; None shows ids only.
         ids: of each row; None: row numbers.
-        labels: of each row, -1 for none, or None.
+        labels: of each row, -1 for none, or None. label_names: of each label.
         copies: of each row in the subset; 0 means dropped.
         side: pixels of the longer side of a thumbnail. quality: of WebP, 0 to 100. characters: of a text.
     """
@@ -34,11 +36,13 @@ class Items:
         labels: np.ndarray | None,
         copies: np.ndarray,
         *,
+        label_names: Sequence[str] | None = None,
         side: int = 72,
         quality: int = 55,
         characters: int = 320,
     ) -> None:
         self._pool, self._ids, self._labels, self._copies = pool, ids, labels, copies
+        self._label_names = label_names
         self._side, self._quality, self._characters = side, quality, characters
 
     def entry(self, row: int) -> list[Any]:
@@ -51,6 +55,11 @@ class Items:
         label = -1 if self._labels is None else int(self._labels[row])
         name = _cut(str(row) if self._ids is None else str(self._ids[row]), ID_LENGTH, keep_end=True)
         return [row, name, label, int(self._copies[row]), kind, content]
+
+    def cost(self, entry: list[Any]) -> int:
+        """Bytes that an entry and the name of its label take in the page, at most."""
+        name = {str(entry[2]): label_name(self._label_names, entry[2])} if entry[2] >= 0 else None
+        return len(embed_json([entry, name]).encode())
 
     def _content(self, row: int) -> tuple[str, str]:
         if self._pool is None:

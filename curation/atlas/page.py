@@ -7,7 +7,6 @@ import json
 from importlib import resources
 from typing import Any
 
-
 SCRIPTS = ("parts.js", "browser.js", "page.js")  # joined in one function, in this order
 
 

@@ -111,7 +111,7 @@ def write_atlas(
         "stages": stages,
     }
     ids = ids if ids is not None else getattr(source, "ids", None)
-    items = Items(pool, ids, own, curation.copies)
+    items = Items(pool, ids, own, curation.copies, label_names=label_names)
     page = curation.page(about, items, limits or Limits(), seed)
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -149,6 +149,8 @@ class Curation:
             if size <= limits.max_bytes // 2 or max_nodes == 1:
                 break
             max_nodes //= 2
+        if size > limits.max_bytes:
+            raise ConfigError("atlas.max_bytes", f"{size:,} bytes without any exemplar", f"use {2 * size:,} or more")
         exemplars = Exemplars(self.tree, limits.per_kind, seed)
         wanted = requests(exemplars, levels, nodes, self.copies, limits.max_items)
         room = limits.max_bytes - size - 4096

@@ -306,6 +306,12 @@ def test_small_limits_hold_and_the_largest_clusters_stay(tmp_path: Path):
     assert int(h.sizes(1).argmax()) in leaves["id"] and len(data["items"]) > 50
     few = data_of(write_atlas(tmp_path / "b.html", h, chosen, pool=noise, limits=Limits(max_items=40)))
     assert 0 < len(few["items"]) <= 40 and few["levels"][0]["hidden"] == 0
+    named = ListPool(noise.items, rng.integers(0, 5000, 60_000), [f"{i} " + "&<é" * 40 for i in range(5000)])
+    assert (
+        300_000
+        < write_atlas(tmp_path / "d.html", h, chosen, pool=named, limits=Limits(max_bytes=900_000)).stat().st_size
+        <= 900_000
+    )
     none = data_of(write_atlas(tmp_path / "c.html", h, chosen, pool=noise, limits=Limits(max_items=0)))
     assert none["items"] == []
 
