@@ -241,6 +241,7 @@ def test_nothing_a_pool_says_is_taken_for_markup(tmp_path: Path):
     file = write_atlas(tmp_path / "a.html", h, Selection.of([0, 1]), pool=pool)
     page = Page(file.read_bytes().decode("utf-8"))
     assert page.tags["script"] == 2 and page.tags["style"] == 1
+    assert not set("<>&") & set(page.scripts[0])
     data = json.loads(page.scripts[0])
     writable = [text.encode("utf-8", "replace").decode() for text in NASTY]
     assert data["title"] == NASTY[0]
@@ -290,6 +291,9 @@ def test_provenance_and_quotas_come_from_the_folders(tmp_path: Path):
     leaves = data["levels"][0]
     distinct = Counter(h.labels(1)[np.unique(chosen)].tolist())
     assert leaves["distinct"] == [distinct[c] for c in leaves["id"]]
+    before = Counter(h.labels(1).tolist())
+    assert all(lost == before[c] - distinct[c] > 0 for c, _, _, lost in leaves["losers"])
+    assert leaves["fates"]["whole"] == sum(before[c] == distinct[c] for c in before)
 
 
 def test_small_limits_hold_and_the_largest_clusters_stay(tmp_path: Path):
