@@ -1,4 +1,4 @@
-"""How far a cloud of 2-D points is from uniform on a square: the measure of the paper's Fig. 3."""
+"""How far a distribution is from uniform: a cloud of 2-D points on a square (the paper's Fig. 3), or counts."""
 
 import numpy as np
 from jaxtyping import Float
@@ -33,3 +33,16 @@ def kl_to_uniform_2d(points: ArrayLike, *, bandwidth: float = 0.5, extent: float
     share = density_2d(points, bandwidth=bandwidth, extent=extent, step=step)
     positive = share[share > 0]
     return float((positive * np.log(positive * share.size)).sum())
+
+
+def kl_to_uniform(counts: ArrayLike) -> float:
+    """KL divergence (nats) from the shares of counts [k] to the uniform law over the k places: log k - entropy.
+
+    Raises:
+        DataError: counts are not one row of finite, not negative numbers with a positive sum.
+    """
+    mass = np.asarray(counts, np.float64)
+    if mass.ndim != 1 or not np.isfinite(mass).all() or (mass < 0).any() or not mass.sum() > 0:
+        raise DataError(f"counts of shape {mass.shape} have no shares; give numbers [k] of 0 or more, one above 0")
+    share = mass[mass > 0] / mass.sum()
+    return max(0.0, float((share * np.log(share * len(mass))).sum()))

@@ -1,14 +1,20 @@
 """`strata curate`: pool -> embeddings -> clusters -> subset. Your own data in, no training."""
 
 import shutil
+from pathlib import Path
 from typing import Any
 
+from strata.curation.atlas import write_atlas
+from strata.curation.errors import ConfigError
+from strata.curation.pools.base import Pool
+from strata.curation.pools.inventory import readable
 from strata.experiments.app import app
 from strata.experiments.checks import whole
 from strata.experiments.places import new_folder
 from strata.experiments.plan import ARM_SETTINGS, Pools, plan_sample
 from strata.experiments.session import open_runner, open_store
-from strata.experiments.stage import unique
+from strata.experiments.stage import Stage, unique
+from strata.experiments.store import Store
 
 
 @app("curate")
@@ -17,10 +23,31 @@ def main(config: dict[str, Any]) -> None:
     out = new_folder(config["out"], "out")
     whole("seed", config["seed"], 0, 2**32 - 1)
     whole("size", config["size"], 1)
+    if not isinstance(config["atlas"], bool):
+        raise ConfigError("atlas", f"{config['atlas']!r} is neither yes nor no", "use true or false")
     settings = {name: config[name] for name in ARM_SETTINGS if name in config}
-    stage = plan_sample("curate", settings, config["seed"], config, Pools())
+    pools = Pools()
+    stage = plan_sample("curate", settings, config["seed"], config, pools)
     store = open_store(config)
     open_runner(config, store, "curate").run(unique([stage]))
     shutil.copytree(store.path(stage), out)
     print((out / "balance.json").read_text() if (out / "balance.json").is_file() else "the pool has no labels")
     print(f"subset  {out / 'subset.parquet'}\nrows    {out / 'indices.npy'}")
+    if config["atlas"]:
+        print(f"atlas   {draw_atlas(store, stage, pools.open(settings['pool'], 'pool'), out / 'atlas.html')}")
+
+
+def draw_atlas(store: Store, sample: Stage, pool: Pool, path: Path) -> str:
+    """Write the atlas of a subset whose stages are done; says where it is, or why there is none."""
+    if "hierarchy" not in sample.inputs:
+        return "none: this sampler uses no clusters"
+    inventory, clusters = sample.inputs["pool"], sample.inputs["hierarchy"]
+    write_atlas(
+        path,
+        store.path(clusters),
+        store.path(sample),
+        pool=readable(pool, store.path(inventory)),
+        embeddings=store.path(clusters.inputs["embeddings"]),
+        records=[store.path(inventory)],
+    )
+    return str(path)
