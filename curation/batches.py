@@ -13,17 +13,19 @@ from strata.curation.pools.base import Pool, UnreadableItem
 
 def iter_batches(
     pool: Pool,
-    transform: Callable[[Any], Tensor],
+    transform: Callable[[Any], Any],
     rows: Iterable[Sequence[int]],
     *,
     num_workers: int = 0,
     pin_memory: bool = False,
-) -> Iterator[Tensor]:
+) -> Iterator[Any]:
     """Yield ``stack([transform(pool[row]) for row in batch])`` for each batch of rows, in order.
+
+    What is no tensor (a text, its tokens) is not stacked: the batch is a list.
 
     Args:
         pool: where the items come from. With workers it is pickled to each of them, as is ``transform``.
-        transform: item -> tensor, the same shape for all.
+        transform: item -> tensor, the same shape for all; or -> anything else.
         rows: the rows of each batch.
         num_workers: worker processes (started with "spawn": safe beside CUDA and threads); 0 reads in this process.
         pin_memory: copy batches to pinned memory, for faster transfer to a GPU.
@@ -56,20 +58,18 @@ class _Unreadable:
 
 
 class _Items(Dataset[Any]):
-    def __init__(self, pool: Pool, transform: Callable[[Any], Tensor]) -> None:
+    def __init__(self, pool: Pool, transform: Callable[[Any], Any]) -> None:
         self.pool, self.transform = pool, transform
 
-    def __getitem__(self, row: int) -> Tensor | _Unreadable:
+    def __getitem__(self, row: int) -> Any:
         try:
             return self.transform(self.pool[row])
         except UnreadableItem as error:
             return _Unreadable(error.row, error.item_id, error.why)
 
 
-def _stack(items: list[Tensor | _Unreadable]) -> Tensor | _Unreadable:
-    tensors = []
-    for item in items:
-        if isinstance(item, _Unreadable):
-            return item
-        tensors.append(item)
-    return torch.stack(tensors)
+def _stack(items: list[Any]) -> Any:
+    unreadable = next((item for item in items if isinstance(item, _Unreadable)), None)
+    if unreadable is not None:
+        return unreadable
+    return torch.stack(items) if all(isinstance(item, Tensor) for item in items) else items

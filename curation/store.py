@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike
 
 from strata.curation.artifact import create_artifact, read_manifest
 from strata.curation.errors import ConfigError, DataError
+from strata.curation.linked import check_unchanged
 from strata.curation.shards import ITEMS_FILE, checked_cast, shard_name, shard_ranges, write_items, write_shard
 
 DTYPES = ("float16", "float32")
@@ -38,6 +39,9 @@ class EmbeddingStore:
         self.manifest: dict[str, Any] = read_manifest(path, "embeddings")
         self.shape: tuple[int, int] = (self.manifest["n"], self.manifest["dim"])
         self.dtype = np.dtype(self.manifest["dtype"])
+        for shard in self.manifest["shards"]:
+            if "linked" in shard:  # the user's own file, not copied: see vectors.py
+                check_unchanged(self.path / shard["file"], shard["linked"])
         self._shards = [self._open_shard(shard["file"], shard["rows"]) for shard in self.manifest["shards"]]
         self._starts = np.cumsum([0, *(len(shard) for shard in self._shards)]).tolist()
         if self._starts[-1] != len(self):

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from strata.curation.errors import ConfigError
+from strata.curation.levels import resolve_levels
 from strata.curation.pools.base import Pool
+from strata.curation.pools.content import check_reads
 from strata.experiments.build import build
 from strata.experiments.checks import check_experiment, check_table
 from strata.experiments.checks_stages import (
@@ -129,7 +131,9 @@ def plan_sample(arm: str, settings: Mapping[str, Any], seed: int, config: Mappin
     inventory = plan_pool(settings["pool"], config, pools)
     inputs = {"pool": inventory}
     if "hierarchy" in sampler.needs:
-        check_hierarchy(settings["hierarchy"], len(pool), field_of(config, arm, "hierarchy"))
+        field = field_of(config, arm, "hierarchy")
+        settings = {**settings, "hierarchy": resolve_levels(settings["hierarchy"], len(pool), size, field)}
+        check_hierarchy(settings["hierarchy"], len(pool), field)
         inputs["hierarchy"] = plan_cluster(settings, seed, config, pools, label)
     if "metadata" in sampler.needs:
         metadata_column(pool, sampler.column)
@@ -168,7 +172,9 @@ def plan_embed(
 ) -> Stage:
     """The embedding of an arm's pool; all seeds share it. With ``like``, what the encoder learned is taken from there."""
     pool = pools.open(settings["pool"], "pool")
-    check_encoder(build(settings["encoder"], "encoder"), len(pool))
+    encoder = build(settings["encoder"], "encoder")
+    check_reads(pool, encoder)
+    check_encoder(encoder, len(pool))
     return Stage(
         "embed",
         {"encoder": identity(settings["encoder"]), "dtype": config["embed"]["dtype"]},

@@ -7,7 +7,6 @@ from typing import Any, Protocol, Self, runtime_checkable
 
 import torch
 from jaxtyping import Float
-from PIL import Image
 from torch import Tensor
 
 from strata.curation.pools.base import Pool
@@ -19,7 +18,8 @@ class Encoder(Protocol):
 
     ``describe()`` holds at least ``name``, ``model``, ``weights_sha256``, ``pooling``, ``normalization`` ("l2" or None)
     and ``transform``: the *resolved* one, with ``size``, ``interpolation``, ``crop``, ``mean`` and ``std``. It is
-    JSON-able, and the same before and after ``fit``.
+    JSON-able, and the same before and after ``fit``. An encoder of texts has an attribute ``reads = "text"``, and its
+    batches are lists of what ``transform`` makes of a text.
     """
 
     name: str
@@ -30,7 +30,7 @@ class Encoder(Protocol):
         ...
 
     @property
-    def transform(self) -> Callable[[Image.Image], Tensor]:
+    def transform(self) -> Callable[[Any], Any]:
         """Item -> tensor ([c, h, w] for images), the same shape for all. Sent to worker processes: keep it small."""
         ...
 
@@ -38,7 +38,7 @@ class Encoder(Protocol):
         """Learn what must be learned from the pool, saving it in ``work_dir``; do not learn again what is there."""
         ...
 
-    def encode(self, batch: Tensor) -> Float[Tensor, "b d"]:
+    def encode(self, batch: Any) -> Float[Tensor, "b d"]:
         """Embeddings of a batch of transformed items (on any device), on the encoder's device."""
         ...
 

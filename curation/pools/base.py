@@ -1,11 +1,10 @@
-"""What every pool of images is: a length, items by row, stable ids, optional labels and a content fingerprint."""
+"""What every pool is: a length, items by row, stable ids, optional labels and a content fingerprint."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from strata.curation.errors import DataError
 
@@ -20,7 +19,9 @@ class UnreadableItem(DataError):
 
 @runtime_checkable
 class Pool(Protocol):
-    """A random-access collection of images. Opening one reads metadata only; ``pool[row]`` decodes one image.
+    """A random-access collection of items. Opening one reads metadata only; ``pool[row]`` decodes one item.
+
+    Items are images unless the pool has an attribute ``kind`` that says otherwise (see ``content.py``).
 
     A pool survives being sent to a worker process (no open handles in its pickled state), and its items do not
     depend on the order in which they are read.
@@ -42,8 +43,11 @@ class Pool(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, row: int) -> Image.Image:
-        """The decoded image at a row (mode RGB). Raises UnreadableItem for a corrupt one, IndexError past the end."""
+    def __getitem__(self, row: int) -> Any:
+        """The item at a row: an image of mode RGB, a ``str`` or a vector.
+
+        Raises UnreadableItem for a corrupt one, IndexError past the end.
+        """
         ...
 
     def describe(self) -> dict[str, Any]:

@@ -1,14 +1,15 @@
 """Several pools one after the other: a messy mixture, as a crawl is."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from strata.curation.errors import ConfigError
 from strata.curation.pools.base import Pool, UnreadableItem
+from strata.curation.pools.content import Kind, encoded_of, file_of, kind_of, line_of
 from strata.curation.pools.fingerprint import digest_json
 from strata.curation.pools.items import check_row, pool_name
 
@@ -44,6 +45,10 @@ class ConcatPool:
         if len(set(names)) < len(names):
             repeated = sorted({name for name in names if names.count(name) > 1})
             raise ConfigError("pool.pools", f"holds {repeated} more than once", "give each pool a name of its own")
+        kinds = sorted({kind_of(pool) for pool in parts})
+        if len(kinds) > 1:
+            raise ConfigError("pool.pools", f"mixes {' and '.join(kinds)}", "mix pools of one kind")
+        self.kind: Kind = kind_of(parts[0])
         self._pools, self._names, self._how = parts, names, labels
         self._ends = np.cumsum([len(pool) for pool in parts])
         self.name = pool_name(name, "+".join(names))
@@ -55,15 +60,34 @@ class ConcatPool:
     def __len__(self) -> int:
         return int(self._ends[-1])
 
-    def __getitem__(self, row: int) -> Image.Image:
-        """The image at a row of the mixture. Raises as its pool does, with the mixture's row and id."""
-        row = check_row(row, len(self))
-        part = int(np.searchsorted(self._ends, row, side="right"))
-        pool = self._pools[part]
+    def __getitem__(self, row: int) -> Any:
+        """The item at a row of the mixture. Raises as its pool does, with the mixture's row and id."""
+        part, local = self._where(row)
         try:
-            return pool[row - int(self._ends[part]) + len(pool)]
+            return self._pools[part][local]
         except UnreadableItem as error:
             raise UnreadableItem(row, f"{self._names[part]}/{error.item_id}", error.why) from error
+
+    def encoded(self, row: int) -> bytes | None:
+        """The bytes of an item as its pool stores them; see ``content.py``."""
+        part, local = self._where(row)
+        return encoded_of(self._pools[part], local)
+
+    def file(self, row: int) -> Path | None:
+        """The item's own file, if it has one."""
+        part, local = self._where(row)
+        return file_of(self._pools[part], local)
+
+    def line(self, row: int) -> bytes | None:
+        """The item's line of JSON, if it is one."""
+        part, local = self._where(row)
+        return line_of(self._pools[part], local)
+
+    def _where(self, row: int) -> tuple[int, int]:
+        """Which pool a row lies in, and its row there."""
+        row = check_row(row, len(self))
+        part = int(np.searchsorted(self._ends, row, side="right"))
+        return part, row - int(self._ends[part]) + len(self._pools[part])
 
     @property
     def ids(self) -> Sequence[str]:

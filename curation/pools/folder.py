@@ -74,12 +74,19 @@ class ImageFolderPool:
             UnreadableItem: the file is gone, may not be read, or cannot be decoded.
             IndexError: there is no such row.
         """
+        return decode_image(self.encoded(row), row, self._files[row])
+
+    def encoded(self, row: int) -> bytes:
+        """The bytes of the file at a row. Raises UnreadableItem if it cannot be read."""
         row = check_row(row, len(self))
         try:
-            data = (self._root / self._files[row]).read_bytes()
+            return (self._root / self._files[row]).read_bytes()
         except OSError as error:
             raise UnreadableItem(row, self._files[row], error.strerror or str(error)) from error
-        return decode_image(data, row, self._files[row])
+
+    def file(self, row: int) -> Path:
+        """The file at a row, absolute."""
+        return (self._root / self._files[check_row(row, len(self))]).absolute()
 
     @property
     def ids(self) -> Sequence[str]:

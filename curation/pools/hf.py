@@ -1,4 +1,4 @@
-"""Any image data set of Hugging Face ``datasets``: a hub id, a folder saved with ``save_to_disk``, or local files."""
+"""Images or texts of Hugging Face ``datasets``: a hub id, a folder saved with ``save_to_disk``, or local files."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -13,13 +13,14 @@ from PIL import Image
 
 from strata.curation.errors import ConfigError
 from strata.curation.pools.base import UnreadableItem
+from strata.curation.pools.content import Kind
 from strata.curation.pools.fingerprint import digest_items, digest_json
 from strata.curation.pools.hf_load import load, local_folder
 from strata.curation.pools.items import check_row, decode_image, pool_name, unique_ids
 
 
 class HFDatasetPool:
-    """A split of a ``datasets.Dataset`` with encoded images. Arrow files are memory-mapped by every process.
+    """A split of a ``datasets.Dataset`` with encoded images, or texts. Arrow files are memory-mapped by every process.
 
     A path that exists (in the working directory or under ``data_root()``) is read locally, without network:
     ``load_from_disk`` where ``save_to_disk`` wrote it, otherwise ``load_dataset`` on its files. Anything else is a hub
@@ -30,6 +31,7 @@ class HFDatasetPool:
         path: local folder or hub id, e.g. "uoft-cs/cifar10".
         split: e.g. "train" or "train[:10%]"; None for a folder that holds one data set without splits.
         image_column: an ``Image`` column, or binary.
+        text_column: a string column: the items are its texts, and ``image_column`` is not read.
         label_column: ``ClassLabel`` or integer column, or None for a pool without labels. A null is -1.
         id_column: column with ids, instead of the images' paths.
         config_name: the data set's configuration, for those that have several.
@@ -52,13 +54,16 @@ class HFDatasetPool:
         config_name: str | None = None,
         revision: str | None = None,
         cache_dir: str | None = None,
+        text_column: str | None = None,
     ) -> None:
         self._source, self.split, self._config_name, self._revision = path, split, config_name, revision
-        self._image_column, self._label_column, self._id_column = image_column, label_column, id_column
+        self.kind: Kind = "images" if text_column is None else "text"
+        self._item_column = image_column if text_column is None else text_column
+        self._label_column, self._id_column = label_column, id_column
         self._folder = local_folder(path)
         data = load(path, self._folder, split, config_name, revision, cache_dir)
-        _check_columns(data, image_column, label_column, id_column)
-        self._data = _undecoded(data, image_column)
+        _check_columns(data, self.kind, self._item_column, label_column, id_column)
+        self._data = _undecoded(data, self._item_column)
         self.name = pool_name(name, Path(path).name, split)
         self.labels: NDArray[np.int64] | None = None
         self.label_names: list[str] | None = None
@@ -72,18 +77,28 @@ class HFDatasetPool:
     def __len__(self) -> int:
         return len(self._data)
 
-    def __getitem__(self, row: int) -> Image.Image:
-        """The image at a row, decoded to RGB.
+    def __getitem__(self, row: int) -> Image.Image | str:
+        """The image (RGB) or text at a row.
 
         Raises:
-            UnreadableItem: it is null, its file is gone, or it cannot be decoded.
+            UnreadableItem: it is null or empty, its file is gone, or it cannot be decoded.
             IndexError: there is no such row.
         """
-        row = check_row(row, len(self))
+        data = self.encoded(row)
+        if self.kind == "text":
+            if not data.strip():
+                raise UnreadableItem(row, self.ids[row], "the text is empty")
+            return data.decode()
         try:
-            return decode_image(self._encoded(row), row, "")
+            return decode_image(data, row, "")
         except UnreadableItem as error:  # the ids are read only when one has to be told
             raise UnreadableItem(row, self.ids[row], error.why) from error
+
+    def encoded(self, row: int) -> bytes:
+        """The bytes of an image as they are stored, or a text as UTF-8. Raises UnreadableItem if its file is gone."""
+        row = check_row(row, len(self))
+        try:
+            return self._encoded(row)
         except OSError as error:  # the image is a file of its own, and gone
             raise UnreadableItem(row, self.ids[row], str(error)) from error
 
@@ -133,14 +148,16 @@ class HFDatasetPool:
             "split": self.split,
             "config_name": self._config_name,
             "revision": self._revision,
-            "image_column": self._image_column,
+            f"{self.kind.removesuffix('s')}_column": self._item_column,
             "label_column": self._label_column,
             "id_column": self._id_column,
         }
 
     def _encoded(self, row: int) -> bytes:
-        """Bytes of an image; empty if there are none. Raises OSError if its file cannot be read."""
-        value = self._data[row][self._image_column]
+        """Bytes of an item; empty if there are none. Raises OSError if its file cannot be read."""
+        value = self._data[row][self._item_column]
+        if isinstance(value, str):
+            return value.encode()
         if isinstance(value, dict):
             data: bytes | None = value.get("bytes")
             return Path(value["path"]).read_bytes() if data is None and value.get("path") else (data or b"")
@@ -154,9 +171,9 @@ class HFDatasetPool:
 
     def _batches(self) -> Iterator[tuple[list[int], list[str | None]]]:
         """Byte sizes and paths of the images, without copying the images."""
-        images = self._data.select_columns([self._image_column]).with_format("arrow")
+        images = self._data.select_columns([self._item_column]).with_format("arrow")
         for table in images.iter(batch_size=1000):
-            column = table[self._image_column]
+            column = table[self._item_column]
             paths: list[str | None] = [None] * len(column)
             if pa.types.is_struct(column.type):
                 paths = pc.struct_field(column, "path").to_pylist()
@@ -181,17 +198,21 @@ def _undecoded(data: Any, column: str) -> Any:
     return data
 
 
-def _check_columns(data: Any, image: str, label: str | None, item_id: str | None) -> None:
+def _check_columns(data: Any, kind: Kind, item: str, label: str | None, item_id: str | None) -> None:
     import datasets
 
-    for field, name in (("image_column", image), ("label_column", label), ("id_column", item_id)):
+    item_field = f"{kind.removesuffix('s')}_column"
+    for field, name in ((item_field, item), ("label_column", label), ("id_column", item_id)):
         if name is not None and name not in data.column_names:
             fix = f"choose one of {data.column_names}"
             fix += ", or null for a pool without labels" if field == "label_column" else ""
             raise ConfigError(f"pool.{field}", f"{name!r} is not a column", fix)
-    feature = data.features[image]
-    if not isinstance(feature, datasets.Image) and getattr(feature, "dtype", "") not in ("binary", "large_binary"):
-        raise ConfigError("pool.image_column", f"{image!r} is {feature}", "choose an Image or binary column")
+    feature = data.features[item]
+    dtype = getattr(feature, "dtype", "")
+    if kind == "text" and dtype not in ("string", "large_string"):
+        raise ConfigError("pool.text_column", f"{item!r} is {feature}", "choose a string column")
+    if kind == "images" and not isinstance(feature, datasets.Image) and dtype not in ("binary", "large_binary"):
+        raise ConfigError("pool.image_column", f"{item!r} is {feature}", "choose an Image or binary column")
     if label is not None and "int" not in str(getattr(data.features[label], "dtype", "")):
         raise ConfigError("pool.label_column", f"{label!r} is {data.features[label]}", "choose integers, or null")
 

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from strata.curation.artifact import create_artifact, read_manifest, write_json
 from strata.curation.errors import ConfigError, DataError
 from strata.curation.pools.base import Pool, UnreadableItem
+from strata.curation.pools.content import kind_of
 from strata.curation.pools.subset import SubsetPool
 from strata.curation.progress import progress
 
@@ -21,7 +22,7 @@ CHUNK = 64  # items that a worker probes at a time
 
 
 class Probe(NamedTuple):
-    """What came of decoding one item: its size in pixels, or why it could not be read."""
+    """What came of decoding one item: its size (pixels, or characters of a text), or why it could not be read."""
 
     row: int
     width: int
@@ -41,8 +42,9 @@ def take_inventory(
     """Decode every item once and write a "pool" artifact.
 
     ``items.parquet``: row int64, id string, label int64 (-1 = none), for all items. ``unreadable.json``: a list of
-    {row, id, why}. Manifest: name, n, n_unreadable, fingerprint, pool (``describe()``), label_names, and image_size
-    {width: [min, max], height: [min, max]} in pixels.
+    {row, id, why}. Manifest: name, n, n_unreadable, fingerprint, pool (``describe()``), label_names, items ("images",
+    "text" or "vectors"), and image_size {width: [min, max], height: [min, max]} in pixels, or text_length [min, max]
+    in characters.
 
     Args:
         pool: any pool.
@@ -64,7 +66,7 @@ def take_inventory(
     if len(ids) != len(pool) or len(set(ids)) < len(ids):
         raise DataError(f"pool {pool.name!r} has {len(pool)} items but {len(set(ids))} different ids; make them unique")
     with create_artifact(path, "pool", key=key, config=config) as draft:
-        widths, heights, bad = _scan(pool, num_workers)
+        extent, bad = _scan(pool, num_workers)
         unreadable = [{"row": probe.row, "id": ids[probe.row], "why": probe.why} for probe in bad]
         if unreadable:
             _report(pool.name, unreadable, len(pool), on_error)
@@ -81,7 +83,8 @@ def take_inventory(
             fingerprint=pool.fingerprint,
             pool=pool.describe(),
             label_names=pool.label_names,
-            image_size={"width": widths, "height": heights},
+            items=kind_of(pool),
+            **extent,
         )
     return Path(path)
 
@@ -104,10 +107,14 @@ def readable(pool: Pool, path: str | Path) -> Pool:
     return SubsetPool(pool, np.delete(np.arange(len(pool)), bad), name=pool.name)
 
 
-def _scan(pool: Pool, num_workers: int) -> tuple[list[int], list[int], list[Probe]]:
-    """Range of widths, range of heights, and the unreadable items in row order."""
+def _scan(pool: Pool, num_workers: int) -> tuple[dict[str, Any], list[Probe]]:
+    """What the manifest says of the items' sizes, and the unreadable items in row order."""
+    fast = getattr(pool, "unreadable", None)
+    if fast is not None:
+        return {}, [Probe(row, 0, 0, why) for row, why in fast()]
     widths, heights, bad = _Range(), _Range(), []
-    with progress(len(pool), f"Reading {pool.name}", "images") as bar:
+    kind = kind_of(pool)
+    with progress(len(pool), f"Reading {pool.name}", "images" if kind == "images" else "items") as bar:
         for probe in _probes(pool, num_workers):
             if probe.why is None:
                 widths.add(probe.width)
@@ -115,7 +122,9 @@ def _scan(pool: Pool, num_workers: int) -> tuple[list[int], list[int], list[Prob
             else:
                 bad.append(probe)
             bar.update()
-    return widths.ends, heights.ends, sorted(bad)
+    if kind == "text":
+        return {"text_length": widths.ends}, sorted(bad)
+    return {"image_size": {"width": widths.ends, "height": heights.ends}}, sorted(bad)
 
 
 class _Range:
@@ -137,9 +146,10 @@ class _Rows:
 
     def __getitem__(self, row: int) -> Probe:
         try:
-            width, height = self.pool[row].size
+            item = self.pool[row]
         except UnreadableItem as error:
             return Probe(row, 0, 0, error.why)
+        width, height = (len(item), 1) if isinstance(item, str) else item.size
         return Probe(row, width, height, None)
 
 

@@ -8,21 +8,41 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from strata.curation.errors import ConfigError, DataError
+from strata.curation.pools.find import find_files
 
 _SHARD = re.compile(r"(?P<split>.+)-(?P<i>\d{5})-of-(?P<n>\d{5})(-[0-9a-f]+)?\.parquet")
 
 
-def find_shards(folder: Path, split: str) -> list[Path]:
+def splits_of(folder: Path) -> list[str]:
+    """Names of the splits in a folder of shards (or in its ``data/``), sorted."""
+    return sorted({match["split"] for match, _ in _shards(folder)})
+
+
+def _shards(folder: Path) -> list[tuple[re.Match[str], Path]]:
+    places = [place for place in (folder, folder / "data") if place.is_dir()]
+    return [(match, file) for place in places for file in place.iterdir() if (match := _SHARD.fullmatch(file.name))]
+
+
+def is_image_column(kind: pa.DataType) -> bool:
+    """Whether a column may hold encoded images: binary, or a struct with binary ``bytes``."""
+    if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
+        kind = kind.field("bytes").type
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def find_shards(folder: Path, split: str | None) -> list[Path]:
     """The shards of a split in order: ``<split>-00000-of-0000N.parquet`` in the folder or in its ``data/``.
 
+    With no split: the file that ``folder`` is, or all ``.parquet`` files of the folder by name.
     Older sets of the Hugging Face Hub carry a hash after the count, which is allowed.
 
     Raises:
         ConfigError: no shards at all, or none of this split (the message lists the splits).
         DataError: some of the N shards are missing.
     """
-    places = [place for place in (folder, folder / "data") if place.is_dir()]
-    matches = [(match, file) for place in places for file in place.iterdir() if (match := _SHARD.fullmatch(file.name))]
+    if split is None:
+        return find_files(str(folder), (".parquet",))
+    matches = _shards(folder)
     if not matches:
         raise ConfigError("pool.path", f"{folder} has no file like train-00000-of-00001.parquet", "give another folder")
     ours = sorted((int(match["i"]), int(match["n"]), file) for match, file in matches if match["split"] == split)

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from strata.curation.errors import ConfigError, DataError
 from strata.curation.paths import resolve_data_path
 from strata.curation.pools.base import Pool, UnreadableItem
+from strata.curation.pools.content import Kind, encoded_of, file_of, kind_of, line_of
 from strata.curation.pools.fingerprint import digest_json
 from strata.curation.pools.items import check_row, pool_name, unique_ids
 
@@ -38,13 +38,35 @@ class SubsetPool:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def __getitem__(self, row: int) -> Image.Image:
-        """The image at a row of the subset. Raises as the pool does, with the subset's row and id."""
+    @property
+    def kind(self) -> Kind:
+        """What the items are: see ``content.py``."""
+        return kind_of(self._pool)
+
+    @property
+    def pool(self) -> Pool:
+        """The pool taken from."""
+        return self._pool
+
+    def __getitem__(self, row: int) -> Any:
+        """The item at a row of the subset. Raises as the pool does, with the subset's row and id."""
         row = check_row(row, len(self))
         try:
             return self._pool[int(self._rows[row])]
         except UnreadableItem as error:
             raise UnreadableItem(row, self.ids[row], error.why) from error
+
+    def encoded(self, row: int) -> bytes | None:
+        """The bytes of an item as its pool stores them; see ``content.py``."""
+        return encoded_of(self._pool, int(self._rows[check_row(row, len(self))]))
+
+    def file(self, row: int) -> Path | None:
+        """The item's own file, if it has one."""
+        return file_of(self._pool, int(self._rows[check_row(row, len(self))]))
+
+    def line(self, row: int) -> bytes | None:
+        """The item's line of JSON, if it is one."""
+        return line_of(self._pool, int(self._rows[check_row(row, len(self))]))
 
     @property
     def rows(self) -> NDArray[np.int64]:

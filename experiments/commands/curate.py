@@ -1,15 +1,16 @@
 """`strata curate`: pool -> embeddings -> clusters -> subset. Your own data in, no training."""
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 from strata.curation.atlas import write_atlas
 from strata.curation.errors import ConfigError
+from strata.curation.export.publish import COPY_FOLDER, publish
 from strata.curation.pools.base import Pool
 from strata.curation.pools.inventory import readable
 from strata.experiments.app import app
 from strata.experiments.checks import whole
+from strata.experiments.own_data import complete
 from strata.experiments.places import new_folder
 from strata.experiments.plan import ARM_SETTINGS, Pools, plan_sample
 from strata.experiments.session import open_runner, open_store
@@ -19,26 +20,29 @@ from strata.experiments.store import Store
 
 @app("curate")
 def main(config: dict[str, Any]) -> None:
-    """Curate one pool and copy the subset to ``out``."""
-    out = new_folder(config["out"], "out")
+    """Curate one pool and copy the subset, and if wanted its items, to ``out``."""
+    out, pools = new_folder(config["out"], "out"), Pools()
+    config = complete(config, pools)
     whole("seed", config["seed"], 0, 2**32 - 1)
     whole("size", config["size"], 1)
     if not isinstance(config["atlas"], bool):
         raise ConfigError("atlas", f"{config['atlas']!r} is neither yes nor no", "use true or false")
     settings = {name: config[name] for name in ARM_SETTINGS if name in config}
-    pools = Pools()
     stage = plan_sample("curate", settings, config["seed"], config, pools)
     store = open_store(config)
     open_runner(config, store, "curate").run(unique([stage]))
-    shutil.copytree(store.path(stage), out)
+    pool = readable(pools.open(config["pool"], "pool"), store.path(stage.inputs["pool"]))
+    publish(store.path(stage), out, pool, config["copy"])
     print((out / "balance.json").read_text() if (out / "balance.json").is_file() else "the pool has no labels")
     print(f"subset  {out / 'subset.parquet'}\nrows    {out / 'indices.npy'}")
+    if config["copy"] is not None:
+        print(f"copy    {out / COPY_FOLDER}")
     if config["atlas"]:
-        print(f"atlas   {draw_atlas(store, stage, pools.open(settings['pool'], 'pool'), out / 'atlas.html')}")
+        print(f"atlas   {draw_atlas(store, stage, pool, out / 'atlas.html')}")
 
 
 def draw_atlas(store: Store, sample: Stage, pool: Pool, path: Path) -> str:
-    """Write the atlas of a subset whose stages are done; says where it is, or why there is none."""
+    """Write the atlas of a subset of ``pool`` (its readable part); says where it is, or why there is none."""
     if "hierarchy" not in sample.inputs:
         return "none: this sampler uses no clusters"
     inventory, clusters = sample.inputs["pool"], sample.inputs["hierarchy"]
@@ -46,7 +50,7 @@ def draw_atlas(store: Store, sample: Stage, pool: Pool, path: Path) -> str:
         path,
         store.path(clusters),
         store.path(sample),
-        pool=readable(pool, store.path(inventory)),
+        pool=pool,
         embeddings=store.path(clusters.inputs["embeddings"]),
         records=[store.path(inventory)],
     )

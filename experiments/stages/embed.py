@@ -1,8 +1,10 @@
-"""Stage ``embed``: a pool through an encoder into an embedding store."""
+"""Stage ``embed``: a pool through an encoder into an embedding store; a pool of vectors is linked as it is."""
 
 from typing import Any
 
 from strata.curation.embed import embed
+from strata.curation.given import store_given
+from strata.curation.pools.content import kind_of
 from strata.experiments.build import build
 from strata.experiments.stage import Task
 from strata.experiments.stages.pool import open_pool
@@ -12,8 +14,14 @@ VERSION = 1
 
 def run(task: Task, on_metrics: Any = None) -> None:
     """Embed ``inputs.pool`` with the encoder of the config."""
+    pool = open_pool(task, "pool")
+    if kind_of(pool) == "vectors":
+        store_given(
+            pool, task.out, dtype=task.config["dtype"], key=task.key, inputs=task.input_keys, config=task.config
+        )
+        return
     embed(
-        open_pool(task, "pool"),
+        pool,
         build(task.runtime["encoder"], "encoder"),
         task.out,
         key=task.key,

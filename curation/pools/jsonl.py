@@ -1,0 +1,174 @@
+"""Texts in JSON Lines files."""
+
+import codecs
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from strata.curation.errors import ConfigError
+from strata.curation.pools.base import UnreadableItem
+from strata.curation.pools.content import Kind
+from strata.curation.pools.find import find_files
+from strata.curation.pools.fingerprint import digest_file, digest_json
+from strata.curation.pools.items import check_row, pool_name, unique_ids
+from strata.curation.pools.label_values import class_ids
+from strata.curation.pools.lines import LineFile
+
+ENDINGS = (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz")
+
+
+class JsonlPool:
+    """One JSON object per line, one of whose fields is the text. ``pool[row]`` is a ``str``.
+
+    Opening reads each file once for its line ends; a line is parsed when it is asked for. Blank lines are no items.
+    Every other line is one, also a bad one, which is unreadable: its id is ``<file>:<line number>``.
+
+    Args:
+        path: a file, a folder of such files, or a glob.
+        text_field: the field with the text.
+        id_field: a field with ids, made unique; None, or a line without it: ``<file>:<line number>``.
+        label_field: a field with whole numbers or names; None for a pool without labels. A line without it has -1.
+        name: defaults to the name of the file or folder.
+        unpacked_mib: largest ``.gz`` file, unpacked, in MiB. Such a file is held in memory by every process.
+
+    Raises:
+        ConfigError: no such files, or none holds a line. DataError: a ``.gz`` is damaged.
+    """
+
+    kind: Kind = "text"
+
+    def __init__(
+        self,
+        path: str,
+        text_field: str = "text",
+        id_field: str | None = None,
+        label_field: str | None = None,
+        name: str | None = None,
+        unpacked_mib: int = 2048,
+    ) -> None:
+        if not text_field:
+            raise ConfigError("pool.text_field", "is empty", "name the field that holds the text")
+        self._source, self._text_field, self._id_field, self._label_field = path, text_field, id_field, label_field
+        files = find_files(path, ENDINGS)
+        self._files = [LineFile(file, unpacked_mib << 20) for file in files]
+        self._ends = np.cumsum([len(file) for file in self._files])
+        if not self._ends[-1]:
+            raise ConfigError("pool.path", f"{files[0]} holds no line", "give a file with one JSON object per line")
+        self.name = pool_name(name, files[0].name.split(".")[0] if len(files) == 1 else files[0].parent.name)
+        self._ids: list[str] | None = None
+        self._labels: tuple[NDArray[np.int64] | None, list[str] | None] | None = None
+        self._fingerprint: str | None = None
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def __getitem__(self, row: int) -> str:
+        """The text at a row.
+
+        Raises:
+            UnreadableItem: the line is no JSON object, or has no such field with text that UTF-8 can hold.
+            IndexError: there is no such row.
+        """
+        record = self._record(check_row(row, len(self)))
+        if not isinstance(record, dict):
+            raise UnreadableItem(row, self._place(row), record)
+        if self._text_field not in record:
+            fields = ", ".join(sorted(record)[:10]) or "none"
+            raise UnreadableItem(row, self._place(row), f"no field {self._text_field!r} (it has {fields})")
+        text = record[self._text_field]
+        if not isinstance(text, str):
+            raise UnreadableItem(row, self._place(row), f"field {self._text_field!r} is no text: {str(text)[:40]!r}")
+        if not text.strip():
+            raise UnreadableItem(row, self._place(row), f"field {self._text_field!r} is empty")
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise UnreadableItem(row, self._place(row), f"half a surrogate pair: {error}") from error
+        return text
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """The id field, or ``<file>:<line number>``."""
+        if self._ids is None:
+            self._read_fields()
+        assert self._ids is not None
+        return self._ids
+
+    @property
+    def labels(self) -> NDArray[np.int64] | None:
+        """Label of each item, [n], -1 for none; None without a label field. The first use reads every line."""
+        return self._classes()[0]
+
+    @property
+    def label_names(self) -> list[str] | None:
+        """Class names, where labels are names."""
+        return self._classes()[1]
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the files' names and content (see ``fingerprint.py``) and the fields read."""
+        if self._fingerprint is None:
+            files = [[file.path.name, digest_file(file.path)] for file in self._files]
+            fields = [self._text_field, self._id_field, self._label_field]
+            self._fingerprint = digest_json({"reader": "jsonl", "files": files, "fields": fields})
+        return self._fingerprint
+
+    def encoded(self, row: int) -> bytes:
+        """The text as UTF-8. Raises UnreadableItem as ``pool[row]`` does."""
+        return self[row].encode()
+
+    def line(self, row: int) -> bytes:
+        """The line as it is in the file, without its end."""
+        file, index = self._where(check_row(row, len(self)))
+        return file.line(index).removeprefix(codecs.BOM_UTF8)
+
+    def describe(self) -> dict[str, Any]:
+        """Reader, path as given, fields."""
+        return {
+            "reader": "jsonl",
+            "path": str(self._source),
+            "n_files": len(self._files),
+            "text_field": self._text_field,
+            "id_field": self._id_field,
+            "label_field": self._label_field,
+        }
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_ids": None}
+
+    def _where(self, row: int) -> tuple[LineFile, int]:
+        index = int(np.searchsorted(self._ends, row, side="right"))
+        return self._files[index], row - (int(self._ends[index - 1]) if index else 0)
+
+    def _place(self, row: int) -> str:
+        file, index = self._where(row)
+        return f"{file.path.name}:{file.numbers[index]}"
+
+    def _record(self, row: int) -> dict[str, Any] | str:
+        """The object of a line, or what is wrong with the line."""
+        try:
+            record = json.loads(self.line(row))
+        except (ValueError, RecursionError) as error:
+            return f"no JSON: {error}"
+        return record if isinstance(record, dict) else f"no JSON object: {str(record)[:40]!r}"
+
+    def _classes(self) -> tuple[NDArray[np.int64] | None, list[str] | None]:
+        if self._labels is None:
+            self._read_fields()
+        assert self._labels is not None
+        return self._labels
+
+    def _read_fields(self) -> None:
+        """Ids and labels of all lines in one pass."""
+        ids, labels = [], []
+        for row in range(len(self)):
+            record = self._record(row) if self._id_field or self._label_field else {}
+            fields = record if isinstance(record, dict) else {}
+            item = fields.get(self._id_field) if self._id_field else None
+            ids.append(self._place(row) if item in (None, "") else str(item).encode(errors="backslashreplace").decode())
+            labels.append(fields.get(self._label_field) if self._label_field else None)
+        self._ids = unique_ids(ids)
+        self._labels = class_ids(labels, "pool.label_field")
