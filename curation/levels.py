@@ -24,8 +24,8 @@ def auto_levels(n: int, size: int | None) -> list[int]:
       18M satellite tiles (paper: 36), 73 to 75 at its 641M to 743M texts and images (paper: 64 to 79).
     * Top level: n / 500 clusters, at most size / 20 (so that each gives 20 rows or more), at most 10,000 (the paper's
       top, whether of 18M or of 743M rows), and at least 10.
-    * Between: as few steps as keep their (geometric) mean at 10 or less, each half of the one below it. The paper's
-      steps are 20, 10, 5 (web images) and 10, 5 (satellite); so are these.
+    * Between: as few steps as keep their (geometric) mean at 10 or less, the topmost half of the next and a quarter of
+      those below. The paper's steps are 20, 10, 5 (web images) and 10, 5 (satellite); so are these.
 
     Web, 743M rows: 9.9M / 500k / 50k / 10k (paper: 10M / 500k / 50k / 10k). Satellite, 18M: 440k / 47k / 10k (paper:
     500k / 50k / 10k). 25,000 rows: 1,000 / 160 / 50. Where level 1 would have less than twice the clusters of the top
@@ -46,13 +46,12 @@ def auto_levels(n: int, size: int | None) -> list[int]:
     if ratio < 2:
         return [first]
     steps = max(1, math.ceil(round(math.log10(ratio), 1)))  # rounded: 9.9M / 10k is three steps, as 10M / 10k
-    last = (ratio / 2 ** (steps * (steps - 1) / 2)) ** (1 / steps)  # steps from the top: last, 2 last, 4 last, ...
-    while last < 2 and steps > 1:
-        steps -= 1
-        last = (ratio / 2 ** (steps * (steps - 1) / 2)) ** (1 / steps)
+    weights = _weights(steps)
+    while (last := (ratio / math.prod(weights)) ** (1 / len(weights))) < 2 and len(weights) > 1:
+        weights.pop()
     levels, clusters = [top], float(top)
-    for step in range(steps - 1):
-        clusters *= last * 2**step
+    for weight in weights[:-1]:
+        clusters *= last * weight
         levels.append(_round(clusters))
     return [first, *reversed(levels)]
 
@@ -105,6 +104,11 @@ def resolve_levels(
 
 
 _RESOLVED = ("n_clusters", "n_splits", "n_resamples", "resample_size", "init")
+
+
+def _weights(steps: int) -> list[int]:
+    """How large the steps are from the top down, against the topmost: 1, 2, 4, 4, ... (the paper: 5, 10, 20)."""
+    return [min(2**step, 4) for step in range(steps)]
 
 
 def _round(value: float) -> int:

@@ -33,7 +33,7 @@ class HashedText:
 
     Args:
         n_features: hashed features. Two words may share one; more features make that rarer.
-        n_components: length of an embedding.
+        n_components: length of an embedding. Where the fitted texts or their words are fewer, the rest is zeros.
         analyzer: "word", or "char_wb" (3 to 5 letters inside words: for languages without spaces, typos, codes).
         fit_rows: rows of the pool, drawn at random, that frequencies and singular vectors are fitted on.
         random_state: seed of that draw and of the randomized SVD.
@@ -91,7 +91,7 @@ class HashedText:
         """Learn frequencies and singular vectors, or read ``work_dir`` where that was done already.
 
         Raises:
-            ConfigError: too few rows, or too few different words, for the components. DataError: a damaged state file.
+            ConfigError: no text has a word. DataError: a damaged state file.
         """
         state = Path(work_dir) / STATE_FILE
         if not state.exists():
@@ -149,14 +149,14 @@ class HashedText:
                 bar.update()
         counts = self._counts(texts)
         seen = np.bincount(counts.indices, minlength=self.n_features)  # documents with each feature
-        most = min(len(texts), int((seen > 0).sum())) - 1
-        if self.n_components > most:
-            problem = f"{self.n_components}, but {len(texts)} texts with {int((seen > 0).sum())} words are fitted"
-            raise ConfigError("encoder.n_components", problem, f"use at most {most}")
+        rank = min(len(texts), int((seen > 0).sum()), self.n_components)
+        if not rank:
+            raise ConfigError("encoder", f"no text of {pool.name!r} has a word", "use encoder.analyzer=char_wb")
         idf = np.log((1 + len(texts)) / (1 + seen)) + 1  # scikit-learn's smooth idf
         weighted = self._weighted(counts, idf)
-        *_, vectors = randomized_svd(weighted, self.n_components, n_iter=5, random_state=self.random_state)
-        components = np.ascontiguousarray(np.rint(vectors.T * 2.0**_COMPONENT_BITS) / 2.0**_COMPONENT_BITS)
+        *_, vectors = randomized_svd(weighted, rank, n_iter=5, random_state=self.random_state)
+        components = np.zeros((self.n_features, self.n_components))
+        components[:, :rank] = np.rint(vectors.T * 2.0**_COMPONENT_BITS) / 2.0**_COMPONENT_BITS
         return {"idf": idf, "components": components}
 
     def _counts(self, texts: Sequence[str]) -> Any:

@@ -74,19 +74,19 @@ class JsonlPool:
         """
         record = self._record(check_row(row, len(self)))
         if not isinstance(record, dict):
-            raise UnreadableItem(row, self._place(row), record)
+            raise self._bad(row, record)
         if self._text_field not in record:
             fields = ", ".join(sorted(record)[:10]) or "none"
-            raise UnreadableItem(row, self._place(row), f"no field {self._text_field!r} (it has {fields})")
+            raise self._bad(row, f"no field {self._text_field!r} (it has {fields})")
         text = record[self._text_field]
         if not isinstance(text, str):
-            raise UnreadableItem(row, self._place(row), f"field {self._text_field!r} is no text: {str(text)[:40]!r}")
+            raise self._bad(row, f"field {self._text_field!r} is no text: {str(text)[:40]!r}")
         if not text.strip():
-            raise UnreadableItem(row, self._place(row), f"field {self._text_field!r} is empty")
+            raise self._bad(row, f"field {self._text_field!r} is empty")
         try:
             text.encode()
         except UnicodeEncodeError as error:
-            raise UnreadableItem(row, self._place(row), f"half a surrogate pair: {error}") from error
+            raise self._bad(row, f"half a surrogate pair: {error}") from error
         return text
 
     @property
@@ -146,6 +146,10 @@ class JsonlPool:
     def _place(self, row: int) -> str:
         file, index = self._where(row)
         return f"{file.path.name}:{file.numbers[index]}"
+
+    def _bad(self, row: int, why: str) -> UnreadableItem:
+        file, index = self._where(row)
+        return UnreadableItem(row, self._place(row), f"line {file.numbers[index]} of {file.path.name}: {why}")
 
     def _record(self, row: int) -> dict[str, Any] | str:
         """The object of a line, or what is wrong with the line."""
