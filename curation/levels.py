@@ -56,9 +56,7 @@ def auto_levels(n: int, size: int | None) -> list[int]:
     return [first, *reversed(levels)]
 
 
-def resolve_levels(
-    settings: Mapping[str, Any], n: int, size: int | None, field: str = "hierarchy"
-) -> dict[str, Any]:
+def resolve_levels(settings: Mapping[str, Any], n: int, size: int | None, field: str = "hierarchy") -> dict[str, Any]:
     """Settings of ``HierarchicalKMeans`` with every "auto" replaced (but of ``dtype`` and ``device``, which it knows).
 
     ``n_clusters``: see ``auto_levels``; more than 100,000 on level 1 are made in two steps, as in the paper. On the rest

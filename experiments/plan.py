@@ -8,7 +8,7 @@ from typing import Any
 from strata.curation.errors import ConfigError
 from strata.curation.levels import resolve_levels
 from strata.curation.pools.base import Pool
-from strata.curation.pools.content import check_reads
+from strata.curation.pools.content import check_images, check_reads
 from strata.experiments.build import build
 from strata.experiments.checks import check_experiment, check_table
 from strata.experiments.checks_stages import (
@@ -100,6 +100,7 @@ def plan_arm(
         return Run(arm, seed, chosen, None, {})
     inventory = chosen.inputs["pool"]
     ssl = settings["ssl"]
+    check_images(pools.open(settings["pool"], "pool"))
     images = chosen.config["size"] or len(pools.open(settings["pool"], "pool"))
     recipe, blocks = check_ssl(ssl, images, field_of(config, arm, "ssl"))
     check_probes(config["protocols"], train_labels(config["benchmarks"]), blocks)

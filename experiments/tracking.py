@@ -165,6 +165,7 @@ def _summary(out: Path) -> dict[str, Any]:
         for score in json.loads((out / "scores.json").read_text()):
             values[f"eval/{score['protocol']}/{score['benchmark']}/{score['metric']}"] = score["value"]
     if (out / "balance.json").is_file():
-        numbers = json.loads((out / "balance.json").read_text()).get("labels", {}).get("subset", {})
+        labels = json.loads((out / "balance.json").read_text()).get("labels") or {}  # null: a pool without labels
+        numbers = labels.get("subset", {})
         values |= {f"balance/{name}": value for name, value in numbers.items()}
     return values

@@ -1,7 +1,6 @@
 """A subset and a copy of its items: what is written is what our own readers, and those of others, read again."""
 
 import json
-import os
 
 import numpy as np
 import pyarrow as pa
@@ -199,6 +198,6 @@ def test_what_a_killed_run_left_is_written_anew_and_nothing_else_removed(images,
     assert [str(file.relative_to(tmp_path / "out" / "data")) for file in (tmp_path / "out" / "data").rglob("*.*")] == [
         NAMES[0]
     ]
-    assert os.listdir(tmp_path / "out" / "data" / "emus") == []
+    assert not any((tmp_path / "out" / "data" / "emus").iterdir())
     with pytest.raises(ConfigError, match="exists already"):
         publish(tmp_path / "out-subset", tmp_path / "out", images)

@@ -12,11 +12,15 @@ from strata.curation.encoders.base import Encoder
 from strata.curation.encoders.hashed_text import HashedText
 from strata.curation.encoders.sentence import SentenceEncoder
 from strata.curation.errors import ConfigError
-from strata.curation.pools.content import check_encoder
+from strata.curation.pools.content import check_reads
 from strata.curation.pools.digits import DigitsPool
 from strata.curation.pools.jsonl import JsonlPool
 
-WORDS = {"sea": "wave tide salt ship harbor", "sky": "cloud wind bird plane blue", "code": "loop array null type pointer"}
+WORDS = {
+    "sea": "wave tide salt ship harbor",
+    "sky": "cloud wind bird plane blue",
+    "code": "loop array null type pointer",
+}
 
 
 @pytest.fixture(scope="module")
@@ -68,9 +72,9 @@ def test_it_is_tf_idf_and_svd_as_scikit_learn_has_them(pool, tmp_path):
 def test_protocol_and_refusals(pool, tmp_path):
     encoder = HashedText()
     assert isinstance(encoder, Encoder)
-    check_encoder(pool, encoder)
+    check_reads(pool, encoder)
     with pytest.raises(ConfigError, match="hashed_text reads text, and pool .* holds images"):
-        check_encoder(DigitsPool(), encoder)
+        check_reads(DigitsPool(), encoder)
     with pytest.raises(ConfigError, match="not fitted"):
         encoder.encode(["x"])
     encoder.fit(pool, tmp_path / "a")

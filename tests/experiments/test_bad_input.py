@@ -102,7 +102,7 @@ CASES = {
                       "benchmarks", "protocols", "table", "seeds", "size", "name", "on_error", "experiment")
     },
 }  # fmt: skip
-CURATE = ["out=subset", "size=10", "hierarchy.n_clusters=[20,5]"]
+CURATE = ["pool=digits", "out=subset", "size=10", "hierarchy.n_clusters=[20,5]"]
 OTHERS = {
     "curate: seed": ("curate", [*CURATE, "seed=x"], ["seed:", "whole number"]),
     "curate: size": ("curate", [*CURATE, "size=5000"], ["size:", "1,200"]),

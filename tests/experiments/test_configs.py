@@ -60,7 +60,7 @@ def test_every_recipe_is_valid(file: Path):
 @pytest.mark.parametrize("levels", [[8], [20, 8], [60, 20, 8], [90, 60, 20, 8]])
 def test_micro_clusters_any_number_of_levels(levels: list[int]):
     with initialize_config_module("strata.configs", version_base="1.3"):
-        config = plain(compose("curate", ["size=5", "out=x", f"hierarchy.n_clusters={levels}"]))
+        config = plain(compose("curate", ["hierarchy=micro", "size=5", "out=x", f"hierarchy.n_clusters={levels}"]))
     check_hierarchy(config["hierarchy"], 1000)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from flow import arguments
 from PIL import Image
 
 from strata.curation.artifact import read_manifest
@@ -74,7 +75,9 @@ def test_nothing_else_is_needed(data: Path, tmp_path: Path, capsys: pytest.Captu
         assert curate(data, again, f"data={tmp_path}/out/data", "target=10", "levels=[4,2]") == 0
         assert "cluster_l2" in pq.read_table(again / "subset.parquet").schema.names
     elif copy == "jsonl":
-        kept = [json.loads(line)["id"] for line in (tmp_path / "out" / "data" / "subset.jsonl").read_text().splitlines()]
+        kept = [
+            json.loads(line)["id"] for line in (tmp_path / "out" / "data" / "subset.jsonl").read_text().splitlines()
+        ]
         assert kept == table["id"]
         balance = json.loads((tmp_path / "out" / "balance.json").read_text())["labels"]
         assert balance["subset"]["entropy"] > balance["pool"]["entropy"], "the rare topic is drawn more often"
@@ -127,14 +130,31 @@ def test_a_bad_line_stops_or_is_left_out(data: Path, tmp_path: Path, capfd: pyte
     assert [json.loads(line)["id"] for line in kept] == table["id"]
 
 
-def test_levels_may_be_chosen_in_experiments(tmp_path: Path):
+def test_texts_train_no_image_model(data: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    pool = ["pool=jsonl", f"pool.path={data}/texts.jsonl", "encoder=hashed_text", f"paths.runs={tmp_path}/runs"]
+    assert dispatch(arguments("run", *pool, "size=40", "ssl.batch_size=8", "~arms.hand")) == 2
+    assert "pool: 'texts' holds text" in capfd.readouterr().err
+
+
+def test_a_summary_of_a_pool_without_labels(tmp_path: Path):
+    from strata.experiments.tracking import _summary
+
+    (tmp_path / "balance.json").write_text('{"labels": null, "clusters": {}}')
+    assert _summary(tmp_path) == {}
+
+
+def test_levels_may_be_chosen_in_experiments():
     from hydra import compose, initialize_config_module
 
+    from strata.curation.levels import auto_levels
     from strata.experiments.plan import make_plan
     from strata.experiments.session import plain
 
+    auto = [f"hierarchy.{name}=auto" for name in ("n_clusters", "n_resamples", "resample_size")]
     with initialize_config_module("strata.configs", version_base="1.3"):
-        config = plain(compose("run", ["experiment=digits_lt", "hierarchy=auto", "size=200"]))
+        config = plain(compose("run", ["experiment=quickstart", "hierarchy=auto", "size=1600", *auto]))
     clusters = [stage.config["hierarchy"] for stage in make_plan(config).stages if stage.kind == "cluster"]
-    assert clusters and all(isinstance(setting["n_clusters"], list) for setting in clusters)
-    assert [1, 6] in [setting["resample_size"] for setting in clusters], "of half the mean size of [72, 10] or so"
+    n = next(stage.work for stage in make_plan(config).stages if stage.kind == "pool")
+    levels = auto_levels(int(n), 1600)
+    assert len(levels) > 1 and levels in [setting["n_clusters"] for setting in clusters]
+    assert [40] in [setting["n_clusters"] for setting in clusters], "the flat arm keeps its own"
