@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from PIL import Image
 
 from strata.curation.artifact import create_artifact, read_manifest, write_json
 from strata.curation.errors import ConfigError, DataError
@@ -110,8 +111,9 @@ def _scan(pool: Pool, num_workers: int) -> tuple[list[int], list[int], list[Prob
     with progress(len(pool), f"Reading {pool.name}", "images") as bar:
         for probe in _probes(pool, num_workers):
             if probe.why is None:
-                widths.add(probe.width)
-                heights.add(probe.height)
+                if probe.width:
+                    widths.add(probe.width)
+                    heights.add(probe.height)
             else:
                 bad.append(probe)
             bar.update()
@@ -137,9 +139,10 @@ class _Rows:
 
     def __getitem__(self, row: int) -> Probe:
         try:
-            width, height = self.pool[row].size
+            item = self.pool[row]
         except UnreadableItem as error:
             return Probe(row, 0, 0, error.why)
+        width, height = item.size if isinstance(item, Image.Image) else (0, 0)  # points have no size in pixels
         return Probe(row, width, height, None)
 
 
