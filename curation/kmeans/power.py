@@ -29,7 +29,12 @@ class PowerKMeans:
 
 
 def power_kmeans(
-    X: ArrayLike, n_clusters: int, *, power: float, n_iter: int = 50, random_state: int = 0
+    X: ArrayLike,
+    n_clusters: int,
+    *,
+    power: float,
+    n_iter: int = 50,
+    random_state: int | np.random.SeedSequence = 0,
 ) -> PowerKMeans:
     """Cluster the rows of ``X`` [n, d]; at most ``n_iter`` updates, fewer when no label changes.
 
@@ -44,13 +49,12 @@ def power_kmeans(
         raise ConfigError("codebook.power", f"{power}", "give 2 (k-means) or more")
     if not 1 <= n_clusters <= len(points):
         raise ConfigError("codebook.n_clusters", f"{n_clusters} for {len(points)} rows", "use 1 to the number of rows")
-    source = Points(points, dtype="float64", device="cpu")
     centroids = points[plus_plus_power(points, n_clusters, power, np.random.default_rng(random_state))]
-    labels = assign(source, centroids)
+    labels = nearest(points, centroids)
     history = [power_radius(points, centroids, labels, power)]
     for _ in range(n_iter):
         centroids = descend(points, centroids, labels, power)
-        before, labels = labels, assign(source, centroids)
+        before, labels = labels, nearest(points, centroids)
         history.append(power_radius(points, centroids, labels, power))
         if np.array_equal(before, labels) and history[-1] > history[-2] * (1 - 1e-6):
             break
@@ -64,14 +68,38 @@ def plus_plus_power(X: Float[np.ndarray, "n d"], k: int, power: float, rng: np.r
     (duplicates), the rest are the lowest rows not taken.
     """
     chosen = [int(rng.integers(len(X)))]
-    closest = np.square(X - X[chosen[0]]).sum(axis=1)
-    while len(chosen) < k and closest.max() > 0:
-        cumulative = np.cumsum((closest / closest.max()) ** (power / 2))
+    axes = np.ascontiguousarray(X.T)
+    closest = _square_distance(axes, chosen[0])
+    scale, weight = 0.0, closest
+    while len(chosen) < k and (largest := float(closest.max())) > 0:
+        if largest < scale / 4 or scale == 0:  # distances shrink: without a new unit their powers would underflow
+            scale = largest
+            weight = (closest / scale) ** (power / 2)
+        cumulative = np.cumsum(weight)
         row = int(np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right"))
         chosen.append(min(row, len(X) - 1))
-        np.minimum(closest, np.square(X - X[chosen[-1]]).sum(axis=1), out=closest)
+        square = _square_distance(axes, chosen[-1])
+        nearer = np.flatnonzero(square < closest)
+        closest[nearer] = square[nearer]
+        weight[nearer] = (square[nearer] / scale) ** (power / 2)
     left = np.setdiff1d(np.arange(len(X)), chosen)
     return np.array(chosen + left[: k - len(chosen)].tolist(), np.int64)
+
+
+def _square_distance(axes: Float[np.ndarray, "d n"], row: int) -> Float[np.ndarray, " n"]:
+    total = np.square(axes[0] - axes[0, row])
+    for axis in axes[1:]:
+        total += np.square(axis - axis[row])
+    return total
+
+
+def nearest(X: Float[np.ndarray, "n d"], centroids: Float[np.ndarray, "k d"]) -> Int[np.ndarray, " n"]:
+    """Nearest centroid of each row, int32. On a line a binary search does it: k does not matter."""
+    if X.shape[1] > 1:
+        return assign(Points(X, dtype="float64", device="cpu"), centroids)
+    order = np.argsort(centroids[:, 0], kind="stable")
+    sites = centroids[order, 0]
+    return order[np.searchsorted((sites[1:] + sites[:-1]) / 2, X[:, 0])].astype(np.int32)
 
 
 def descend(
