@@ -28,7 +28,7 @@ def draw_measured(plan: Plan, store: Store, values: Sequence[Value], config: Map
 
     first = [run for run in plan.runs if run.seed == plan.runs[0].seed]
     first = [run for run in first if all(store.done(stage) for stage in run.scores.values())]
-    figure = KINDS[config["figure"]["kind"]](plt, first, store, values, config)
+    figure = KINDS[config["figure"]["kind"]](plt, first, store, values, config) if first else plt.figure()
     figure.suptitle(config["figure"]["title"])
     figure.savefig(path, dpi=130)
     plt.close(figure)
