@@ -6,12 +6,13 @@ from typing import Any
 from strata.curation.errors import ConfigError
 from strata.experiments.build import build
 from strata.experiments.checks import mapping, one_of
+from strata.experiments.checks_stages import check_hierarchy, field_of
+from strata.experiments.identity import identity
 from strata.experiments.measured_results import check_comparison
 from strata.experiments.plan import (
     Plan,
     Pools,
     Run,
-    check_hierarchy,
     merge,
     plan_cluster,
     plan_embed,
@@ -37,9 +38,8 @@ def make_measured_plan(config: Mapping[str, Any]) -> Plan:
     pools, measures = Pools(), mapping(config, "measures")
     if not measures:
         raise ConfigError("measures", "there are none and nothing is trained (ssl is null)", "name at least one")
-    for name, measure in measures.items():
-        build(measure, f"measures.{name}")
-    check_comparison(config)
+    metrics = [metric for name, measure in measures.items() for metric in build(measure, f"measures.{name}").metrics]
+    check_comparison(config, metrics)
     one_of("figure.kind", mapping(config, "figure").get("kind"), FIGURES)
     defaults = {name: config.get(name) for name in MEASURED_SETTINGS}
     arms = {name: merge(defaults, diff or {}, f"arms.{name}") for name, diff in config["arms"].items()}
@@ -49,7 +49,7 @@ def make_measured_plan(config: Mapping[str, Any]) -> Plan:
 
 def _run(arm: str, settings: Mapping[str, Any], seed: int, config: Mapping[str, Any], pools: Pools) -> Run:
     label = f"{arm}, seed {seed}"
-    one_of(f"arms.{arm}.measured", settings["measured"], WHAT)
+    one_of(field_of(config, arm, "measured"), settings["measured"], WHAT)
     if config.get("redraw_pool"):
         settings = {**settings, "pool": {**settings["pool"], "seed": seed}}
     embeddings = plan_embed(settings, config, pools)
@@ -58,7 +58,7 @@ def _run(arm: str, settings: Mapping[str, Any], seed: int, config: Mapping[str, 
     scores = {
         (name, ""): Stage(
             "measure",
-            {"measure": measure, "version": build(measure, f"measures.{name}").VERSION, "seed": seed},
+            {"measure": identity(measure), "version": build(measure, f"measures.{name}").VERSION, "seed": seed},
             inputs,
             {},
             f"{name} of {label}",
@@ -85,10 +85,11 @@ def _points(
     if settings["measured"] == "subset":
         return plan_sample(arm, settings, seed, config, pools)
     if settings["codebook"] is None:
-        check_hierarchy(settings["hierarchy"], len(pools.open(settings["pool"], "pool")))
+        n = len(pools.open(settings["pool"], field_of(config, arm, "pool")))
+        check_hierarchy(settings["hierarchy"], n, field_of(config, arm, "hierarchy"))
         return plan_cluster(settings, seed, config, pools, label)
-    build(settings["codebook"], f"arms.{arm}.codebook")
+    build(settings["codebook"], field_of(config, arm, "codebook"))
     # Not every method is a k-means; what an iteration of one on every row would cost stands for all.
     work, memory = embeddings.work, embeddings.work * 512.0
-    codebook = {"codebook": settings["codebook"], "seed": seed}
+    codebook = {"codebook": identity(settings["codebook"]), "seed": seed}
     return Stage("codebook", codebook, {"embeddings": embeddings}, {}, label, work=work, memory=memory)

@@ -28,8 +28,11 @@ def collect_measures(plan: Plan, store: Store) -> list[Value]:
     return values
 
 
-def check_comparison(config: Mapping[str, Any]) -> None:
-    """Raise a ConfigError where the table or the paper's numbers name an arm that there is not."""
+def check_comparison(config: Mapping[str, Any], metrics: Sequence[str]) -> None:
+    """Raise a ConfigError where the table or the paper's numbers name a metric or an arm that there is not."""
+    shown = config["table"].get("metrics")
+    if not isinstance(shown, list) or not shown or not set(shown) <= set(metrics):
+        raise ConfigError("table.metrics", f"{shown!r}", f"list some of {', '.join(dict.fromkeys(metrics))}")
     arms, paper = config["arms"], config.get("paper") or {}
     for arm, control in (config["table"].get("compare") or {}).items():
         if arm not in arms or control not in arms:
@@ -40,10 +43,10 @@ def check_comparison(config: Mapping[str, Any]) -> None:
                 raise ConfigError(f"paper.values.{metric}.{source}", f"{unknown[0]!r} is no arm", "name the arms alike")
 
 
-def measured_tables(values: Sequence[Value], config: Mapping[str, Any]) -> list[Table]:
+def measured_tables(values: Sequence[Value], config: Mapping[str, Any], missing: Sequence[str] = ()) -> list[Table]:
     """All measures by arm, then for each metric that the paper has numbers of, the two side by side.
 
-    ``config.table.compare`` names the arm that each arm is compared with.
+    ``config.table.compare`` names the arm that each arm is compared with; ``missing``: notes on what was not run.
     """
     arms, compare = list(config["arms"]), config["table"].get("compare") or {}
     shown = [(g, m) for g, m in dict.fromkeys((v.group, v.metric) for v in values) if m in config["table"]["metrics"]]
@@ -54,7 +57,7 @@ def measured_tables(values: Sequence[Value], config: Mapping[str, Any]) -> list[
     note = f"Mean ± half-width of the 95 % t interval over {len(seeds)} seeds."
     if len(seeds) < 2:
         note = "One seed, so no interval: claim nothing from it."
-    tables = [Table(config["name"], heads, rows, [note])]
+    tables = [Table(config["name"], heads, rows, [note, *missing])]
     paper = config.get("paper") or {}
     for metric, sources in (paper.get("values") or {}).items():
         for group in [g for g, m in shown if m == metric]:

@@ -28,12 +28,13 @@ def write_report(plan: Plan, store: Store, config: Mapping[str, Any], folder: Pa
     """
     folder.mkdir(parents=True, exist_ok=True)
     trained, shown = config["ssl"] is not None, config["table"]["metrics"]
+    missing = not_run(plan, store)
     if trained:
-        values, missing = collect(plan, store), not_run(plan, store)
+        values = collect(plan, store)
         tables = build_tables(plan.name, values, config["arms"], config["table"]["controls"], shown, missing)
     else:
         values = collect_measures(plan, store)
-        tables = measured_tables(values, config)
+        tables = measured_tables(values, config, missing)
     write_values(values, folder / "values.csv")
     (folder / "table.md").write_text("\n".join(table.markdown() for table in tables) + "\n" + provenance(plan, store))
     (folder / "table.tex").write_text("\n".join(table.latex() for table in tables))

@@ -119,7 +119,8 @@ def test_direction_and_order():
     [
         ("~measures.uniformity", "measures"),
         ("arms.sample.measured=rows", "arms.sample.measured"),
-        ("arms.power.codebook.power=1", "codebook"),
+        ("arms.power.codebook.power=1", "arms.power.codebook"),
+        ("table.metrics=[top1]", "table.metrics"),
         ("hierarchy.n_clusters=[12,40]", "hierarchy.n_clusters"),
         ("size=500", "size"),
         ("table.compare.data=none", "table.compare"),
