@@ -47,10 +47,10 @@ class Codebook:
         """
         manifest = read_manifest(path, "codebook")
         try:
-            arrays = [np.load(Path(path) / f"{name}.npy", allow_pickle=False) for name in ("points", "labels")]
+            points, labels = (np.load(Path(path) / f"{name}.npy", allow_pickle=False) for name in ("points", "labels"))
         except (OSError, ValueError, EOFError) as error:
             raise DataError(f"{path} cannot be read ({error}); run the stage again") from error
-        return cls(*arrays, n_draws=manifest["n_draws"])
+        return cls(points, labels, manifest["n_draws"])
 
 
 class CodebookMethod(Protocol):
