@@ -27,7 +27,9 @@ class ClustersPerClass:
 
     Args:
         by: "neighbors": a cluster has the class of its centroid's nearest labelled rows, of a reference with
-            ``per_class`` rows of each class (the paper: ImageNet); "majority": that of most of its rows.
+            ``per_class`` rows of each class (the paper: ImageNet); "majority": that of most of its rows; "chance": the
+            votes of "neighbors" dealt out to the clusters at random. What remains there is no finding about classes:
+            the items in a class's clusters grow with their number by themselves.
         n_neighbors: of the vote.
         per_class: rows of each class in the reference, drawn from the pool.
     """
@@ -44,10 +46,10 @@ class ClustersPerClass:
     )
 
     def __init__(
-        self, by: Literal["neighbors", "majority"] = "neighbors", n_neighbors: int = 5, per_class: int = 15
+        self, by: Literal["neighbors", "majority", "chance"] = "neighbors", n_neighbors: int = 5, per_class: int = 15
     ) -> None:
-        if by not in ("neighbors", "majority"):
-            raise ConfigError("measure.by", f"{by!r} is unknown", "use neighbors or majority")
+        if by not in ("neighbors", "majority", "chance"):
+            raise ConfigError("measure.by", f"{by!r} is unknown", "use neighbors, majority or chance")
         if n_neighbors < 1 or per_class < 1:
             raise ConfigError("measure", f"n_neighbors {n_neighbors}, per_class {per_class}", "use 1 or more")
         self.by, self.n_neighbors, self.per_class = by, n_neighbors, per_class
@@ -63,6 +65,8 @@ class ClustersPerClass:
             rows = balanced_rows(measured.classes, self.per_class, measured.seed)
             reference = measured.data[rows]
             owners = classes_by_neighbors(measured.points, reference, measured.classes[rows], self.n_neighbors)
+        if self.by == "chance":
+            owners = np.random.default_rng(measured.seed).permutation(owners)
         sizes = np.bincount(measured.labels[measured.labels >= 0], minlength=k)
         clusters, clustered = per_class(owners, sizes, c)
         items = np.bincount(measured.classes[measured.classes >= 0], minlength=c)

@@ -120,6 +120,21 @@ def test_equal_clusters_have_slope_zero():
     )
 
 
+def test_chance_keeps_the_number_of_clusters_of_each_class():
+    """Only which clusters are whose changes, so equal clusters have correlation 1 with their items by themselves."""
+    measured = blobs([8, 4, 2, 1], 6)
+    found = ClustersPerClass("chance", n_neighbors=3, per_class=8)(measured)
+    assert found.columns["clusters"].tolist() == [8, 4, 2, 1]
+    assert found.values["correlation_by_clusters"] == pytest.approx(1)
+    uneven = np.minimum(measured.labels, 9)  # the last clusters are one
+    dealt = Measured(measured.points, uneven, measured.data, measured.classes, 4, 1)
+    owners = ClustersPerClass("chance", n_neighbors=3, per_class=8)(dealt).columns["clustered_items"]
+    assert (
+        owners.tolist()
+        != ClustersPerClass("neighbors", n_neighbors=3, per_class=8)(dealt).columns["clustered_items"].tolist()
+    )
+
+
 def test_bad_input_is_named():
     with pytest.raises(ConfigError, match="measure.by"):
         ClustersPerClass("votes")
