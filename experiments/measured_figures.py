@@ -78,7 +78,7 @@ def _lines(plt: Any, runs: list[Run], store: Store, values: Sequence[Value], con
 
 def _classes(plt: Any, runs: list[Run], store: Store, values: Sequence[Value], config: Mapping[str, Any]) -> Any:
     """A panel per arm and measure: clusters of each class against its items, one seed, with the fitted line."""
-    measures = list(config["measures"])
+    measures = list(config["figure"].get("measures") or config["measures"])
     arms = [run.arm for run in runs]
     wide = int(config["figure"].get("columns") or len(arms))
     tall = len(measures) * -(-len(arms) // wide)

@@ -5,7 +5,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from strata.curation.clusters_per_class import (
@@ -31,12 +31,14 @@ def slow_majority(clusters, classes, k):
     return found
 
 
+@settings(deadline=None)
 @given(PAIRS)
 def test_majority_is_that_of_a_loop(pairs):
     clusters, classes = [p[0] for p in pairs], [p[1] for p in pairs]
     assert classes_by_majority(clusters, classes, 7, 5).tolist() == slow_majority(clusters, classes, 7)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 9))
 def test_neighbors_are_those_of_a_loop(seed, n_neighbors):
     rng = np.random.default_rng(seed)
@@ -49,6 +51,7 @@ def test_neighbors_are_those_of_a_loop(seed, n_neighbors):
     assert classes_by_neighbors(centroids, reference, classes, n_neighbors).tolist() == expected
 
 
+@settings(deadline=None)
 @given(PAIRS.filter(bool))
 def test_counts_per_class_are_those_of_a_loop(pairs):
     owners, sizes = np.array([p[1] for p in pairs]), np.array([p[0] + 1 for p in pairs])
