@@ -12,7 +12,17 @@ from strata.curation.errors import ConfigError, DataError, StrataError
 from strata.experiments.signature import check_targets
 
 T = TypeVar("T")
-_ROOTS = ("pool", "encoder", "sampler", "benchmark", "protocol", "hierarchy", "ssl")  # how objects call themselves
+_ROOTS = (
+    "pool",
+    "encoder",
+    "sampler",
+    "benchmark",
+    "protocol",
+    "hierarchy",
+    "ssl",
+    "codebook",
+    "measure",
+)  # how objects call themselves
 
 
 def build(config: Mapping[str, Any], field: str) -> Any:

@@ -69,12 +69,14 @@ def check_common(config: Mapping[str, Any]) -> None:
 
 def check_experiment(config: Mapping[str, Any]) -> None:
     """Raise a ConfigError for the first setting of an experiment that is missing or of the wrong kind."""
-    for name in ("arms", "table", "pool", "encoder", "hierarchy", "sampler", "ssl"):
+    for name in ("arms", "table", "pool", "encoder", "hierarchy", "sampler"):
         mapping(config, name)
     for name, diff in config["arms"].items():
         if diff is not None and not isinstance(diff, Mapping):
             raise ConfigError(f"arms.{name}", f"{diff!r} is no group of settings", f"remove it with ~arms.{name}")
-    check_probed(config)
+    if config.get("ssl", "") is not None:  # null: nothing is trained, see measured_plan
+        mapping(config, "ssl")
+        check_probed(config)
     if not config["arms"]:
         raise ConfigError("arms", "there are none", "name at least one arm")
     if not isinstance(config.get("name"), str) or not re.fullmatch(r"[\w.-]*\w[\w.-]*", config["name"]):

@@ -10,10 +10,12 @@ DEFAULT_RATES = {
     "pool": 10_000.0,  # items decoded
     "embed": 2_000.0,  # items embedded
     "cluster": 2e8,  # rows x clusters of level 1 x iterations
+    "codebook": 5e3,  # rows
     "sample": 1e6,  # rows
     "pretrain": 1_500.0,  # images seen (all crops of an image count once)
     "features": 1_500.0,  # images
     "evaluate": 1_500.0,  # images
+    "measure": 5e4,  # rows
 }
 OVERHEAD = 0.3  # seconds of any stage
 

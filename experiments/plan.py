@@ -81,6 +81,10 @@ def make_plan(config: Mapping[str, Any]) -> Plan:
     """
     pools = Pools()
     check_experiment(config)
+    if config["ssl"] is None:
+        from strata.experiments.measured_plan import make_measured_plan  # builds on this module
+
+        return make_measured_plan(config)
     seeds, arms = config["seeds"], config["arms"]
     check_table(config, metric_names(config["protocols"]))
     build(config["sampler"], "sampler")  # arms may all have their own

@@ -10,6 +10,8 @@ from omegaconf import OmegaConf
 
 from strata.experiments.cost import predict
 from strata.experiments.figure import draw
+from strata.experiments.measured_figures import draw_measured
+from strata.experiments.measured_results import collect_measures, measured_tables
 from strata.experiments.plan import Plan
 from strata.experiments.results import collect, write_values
 from strata.experiments.runner import clock
@@ -25,9 +27,14 @@ def write_report(plan: Plan, store: Store, config: Mapping[str, Any], folder: Pa
         The tables, main one first.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    values = collect(plan, store)
-    shown = config["table"]["metrics"]
-    tables = build_tables(plan.name, values, config["arms"], config["table"]["controls"], shown, not_run(plan, store))
+    trained, shown = config["ssl"] is not None, config["table"]["metrics"]
+    missing = not_run(plan, store)
+    if trained:
+        values = collect(plan, store)
+        tables = build_tables(plan.name, values, config["arms"], config["table"]["controls"], shown, missing)
+    else:
+        values = collect_measures(plan, store)
+        tables = measured_tables(values, config, missing)
     write_values(values, folder / "values.csv")
     (folder / "table.md").write_text("\n".join(table.markdown() for table in tables) + "\n" + provenance(plan, store))
     (folder / "table.tex").write_text("\n".join(table.latex() for table in tables))
@@ -36,7 +43,10 @@ def write_report(plan: Plan, store: Store, config: Mapping[str, Any], folder: Pa
         for table in tables:
             writer.writerow([table.title])
             writer.writerows([table.columns, *table.rows])
-    draw(plan.name, plan, store, values, shown, folder / "figure.png")
+    if trained:
+        draw(plan.name, plan, store, values, shown, folder / "figure.png")
+    else:
+        draw_measured(plan, store, values, config, folder / "figure.png")
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(dict(config))))
     (folder / "stages.json").write_text(json.dumps([_row(stage, store) for stage in plan.stages], indent=1) + "\n")
     return tables

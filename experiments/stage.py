@@ -16,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-KINDS = ("pool", "embed", "cluster", "sample", "pretrain", "features", "evaluate")
+KINDS = ("pool", "embed", "cluster", "codebook", "sample", "pretrain", "features", "evaluate", "measure")
 
 
 @dataclass(frozen=True, eq=False)

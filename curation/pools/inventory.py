@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from PIL import Image
 
 from strata.curation.artifact import create_artifact, read_manifest, write_json
 from strata.curation.errors import ConfigError, DataError
@@ -117,8 +118,9 @@ def _scan(pool: Pool, num_workers: int) -> tuple[dict[str, Any], list[Probe]]:
     with progress(len(pool), f"Reading {pool.name}", "images" if kind == "images" else "items") as bar:
         for probe in _probes(pool, num_workers):
             if probe.why is None:
-                widths.add(probe.width)
-                heights.add(probe.height)
+                if probe.width:
+                    widths.add(probe.width)
+                    heights.add(probe.height)
             else:
                 bad.append(probe)
             bar.update()
@@ -149,7 +151,9 @@ class _Rows:
             item = self.pool[row]
         except UnreadableItem as error:
             return Probe(row, 0, 0, error.why)
-        width, height = (len(item), 1) if isinstance(item, str) else item.size
+        if isinstance(item, str):
+            return Probe(row, len(item), 1, None)
+        width, height = item.size if isinstance(item, Image.Image) else (0, 0)  # points have no size in pixels
         return Probe(row, width, height, None)
 
 

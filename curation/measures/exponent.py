@@ -1,0 +1,22 @@
+"""Exponent of the density of points on a line: what the paper's Fig. 2 draws, as a number."""
+
+from strata.curation.density_exponent import density_exponent
+from strata.curation.errors import ConfigError
+from strata.curation.measures.base import Findings, Measured
+
+
+class DensityExponent:
+    """t where the points have density p^t and the pool p: 1 follows the pool, 0 is uniform."""
+
+    VERSION = 1
+    metrics = ("exponent", "points")
+
+    def __init__(self, groups: int = 50) -> None:
+        if groups < 3:
+            raise ConfigError("measure.groups", f"{groups}", "give 3 or more")
+        self.groups = groups
+
+    def __call__(self, measured: Measured) -> Findings:
+        """Raises a DataError for points that are not on a line."""
+        t = density_exponent(measured.points, measured.data, groups=self.groups)
+        return Findings({"exponent": t, "points": float(len(measured.points))})
