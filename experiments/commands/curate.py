@@ -7,6 +7,7 @@ from strata.curation.atlas import write_atlas
 from strata.curation.errors import ConfigError
 from strata.curation.export.publish import COPY_FOLDER, publish
 from strata.curation.pools.base import Pool
+from strata.curation.pools.content import kind_of
 from strata.curation.pools.inventory import readable
 from strata.experiments.app import app
 from strata.experiments.checks import whole
@@ -50,7 +51,7 @@ def draw_atlas(store: Store, sample: Stage, pool: Pool, path: Path) -> str:
         path,
         store.path(clusters),
         store.path(sample),
-        pool=pool,
+        pool=None if kind_of(pool) == "vectors" else pool,  # a vector is nothing to look at: the page shows ids
         embeddings=store.path(clusters.inputs["embeddings"]),
         records=[store.path(inventory)],
     )

@@ -66,6 +66,7 @@ def test_nothing_else_is_needed(data: Path, tmp_path: Path, capsys: pytest.Captu
     assert table["id"] == [f"{prefix}{item}{ending}" for item in ids]
     manifest = read_manifest(tmp_path / "out", "subset")
     assert manifest["n"] == 40 and manifest["pool_size"] == N
+    assert table["id"][0] in (tmp_path / "out" / "atlas.html").read_text(encoding="utf-8")
     files = sorted(file.name for file in (tmp_path / "out" / "data").rglob("*"))
     if copy == "symlinks":
         assert files == table["id"]
