@@ -10,7 +10,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from strata.curation.errors import MissingExtraError
 from strata.curation.export.items import Item, iter_items
 from strata.curation.pools.base import Pool
 from strata.curation.pools.content import kind_of
@@ -40,15 +39,9 @@ def write_parquet(pool: Pool, rows: NDArray[np.int64], repeats: Sequence[int], o
 
 
 def write_hf(pool: Pool, rows: NDArray[np.int64], repeats: Sequence[int], out: Path) -> None:
-    """A folder of ``Dataset.save_to_disk``, with the columns of ``write_parquet``.
+    """A folder of ``Dataset.save_to_disk``, with the columns of ``write_parquet``."""
+    import datasets
 
-    Raises:
-        MissingExtraError: ``datasets`` is not installed.
-    """
-    try:
-        import datasets
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("datasets", "datasets") from error
     table, cache = out.with_name("table.tmp"), out.with_name("cache.tmp")
     write_parquet(pool, rows, repeats, table)
     shown = datasets.utils.logging.is_progress_bar_enabled()

@@ -95,7 +95,12 @@ def test_sampler_configs(name):
     assert len(select(instantiate(config), 30)) in (30, 100)
 
 
-@pytest.mark.parametrize("file", sorted((CONFIGS / "hierarchy").glob("*.yaml")), ids=lambda file: file.stem)
+HIERARCHIES = sorted(
+    file for file in (CONFIGS / "hierarchy").glob("*.yaml") if file.stem != "auto"
+)  # has no levels yet
+
+
+@pytest.mark.parametrize("file", HIERARCHIES, ids=lambda file: file.stem)
 def test_hierarchy_configs(file):
     config = OmegaConf.load(file)
     params = OmegaConf.to_container(config)

@@ -19,7 +19,14 @@ from strata.experiments.session import open_runner, open_store, plain
 from strata.experiments.stage import unique
 
 ARMS = {"metadata_cap", "retrieval", "semdedup", "density", "semdedup_hierarchical"}
-DIGITS = ("pool=digits", "encoder.n_components=16", "hierarchy.n_clusters=[60,20,8]", "hierarchy.n_iter=10")
+DIGITS = (
+    "pool=digits",
+    "encoder=pixels_pca",
+    "hierarchy=micro",
+    "encoder.n_components=16",
+    "hierarchy.n_clusters=[60,20,8]",
+    "hierarchy.n_iter=10",
+)
 
 
 def composed(name: str, *overrides: str):

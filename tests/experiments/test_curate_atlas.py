@@ -9,7 +9,7 @@ import pytest
 from strata.experiments.cli import dispatch
 
 SMALL = ["pool=digits", "size=100", "hierarchy.n_clusters=[40,10]", "hierarchy.n_resamples=0", "wandb.mode=disabled"]
-SMALL += ["hierarchy.resample_size=2", "runner.workers=0", "encoder.n_components=8"]
+SMALL += ["hierarchy.resample_size=2", "runner.workers=0", "encoder=pixels_pca", "encoder.n_components=8"]
 
 
 @pytest.fixture
