@@ -1,10 +1,10 @@
 """Exact nearest centroids: fast products find the candidates, float64 differences decide between them.
 
-A float32 matrix product gives distances whose last digits depend on tile shapes and thread counts. So it only screens:
-a centroid that lies beyond the rounding bound of the best one cannot be nearest. Points with more than one candidate
-(a few per cent) are screened again in float64, and what is left is compared by float64 sums of squared differences,
-added in a fixed tree, with the lowest index on exact ties. The labels are therefore the true nearest centroids,
-the same for any tile, chunk, thread count or device.
+A matrix product in low precision gives distances whose last digits depend on tile shapes and thread counts. So it only
+screens: a centroid that lies beyond the rounding bound of the best one cannot be nearest. What is left (mostly one) is
+compared by float64 differences of the centered rows, and what even these cannot tell by float64 sums of squared
+differences of the rows as given, added in a fixed tree, with the lowest index on exact ties. The labels are therefore
+the true nearest centroids, the same for any tile, chunk, thread count, precision of the screen or device.
 """
 
 import contextlib
@@ -17,9 +17,9 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
+from strata.curation.kmeans.match import TILE, Match, Target, has_bfloat16, match
 from strata.curation.kmeans.points import Points
 
-TILE = 1 << 20  # elements of one tile of the distance matrix: it stays in the cache
 _CHUNK = 1 << 20  # elements of a float64 temporary
 
 
@@ -31,6 +31,16 @@ class CentroidTable:
     exact: Float[np.ndarray, "u d"]  # float64, in the space of the rows
     centered: Float[np.ndarray, "u d"]  # float64, as Points.center_values
     on_device: Float[Tensor, "u d"]
+    target: Target | None  # on the CPU
+
+
+@dataclass
+class Nearest:
+    """Nearest centroid of each row of a block: int32 labels; and for pruning, in the space of the centered rows,"""
+
+    label: Int[np.ndarray, " m"]
+    near: Float[np.ndarray, " m"]  # squared distance to it (as computed)
+    far: Float[np.ndarray, " m"]  # a lower bound of the squared distance to any other; -inf where nothing is known
 
 
 def make_table(points: Points, centroids: Float[np.ndarray, "k d"]) -> CentroidTable:
@@ -38,7 +48,8 @@ def make_table(points: Points, centroids: Float[np.ndarray, "k d"]) -> CentroidT
     index = _first_of_equal(centroids)
     exact = np.array(centroids[index], np.float64)
     centered = points.center_values(exact)
-    return CentroidTable(index, exact, centered, points.to_device(centered))
+    on_device = points.to_device(centered)
+    return CentroidTable(index, exact, centered, on_device, Target(on_device) if points.device.type == "cpu" else None)
 
 
 def _first_of_equal(centroids: NDArray[np.floating]) -> NDArray[np.int64]:
@@ -61,18 +72,69 @@ def rounding_bound(d: int, dtype: torch.dtype) -> float:
 
 
 def nearest(points: Points, start: int, stop: int, table: CentroidTable, *, tile: int = TILE) -> Int[np.ndarray, " m"]:
-    """Label of each row of one block: its nearest centroid, the lowest index on exact ties. int64 [stop - start]."""
-    x = points.centered(start, stop)
+    """Label of each row of one block: its nearest centroid, the lowest index on exact ties. int32 [stop - start]."""
+    return nearest_rows(points, points.centered(start, stop), np.arange(start, stop), table, tile=tile).label
+
+
+def nearest_rows(
+    points: Points, x: Float[Tensor, "m d"], rows: Int[np.ndarray, " m"], table: CentroidTable, *, tile: int = TILE
+) -> Nearest:
+    """The same of any rows: ``x`` is centered, ``rows`` says which points they are."""
     with full_precision():
-        column, best, second = _screen(x, table.on_device, tile)
-        bound = rounding_bound(points.d, points.dtype)
-        c_sq = table.on_device.square().sum(1)
-        unsure = second <= best + 2 * bound * (c_sq[column] + x.square().sum(1)) + torch.finfo(points.dtype).tiny
-        labels: NDArray[np.int64] = column.cpu().numpy()
-        rows = unsure.nonzero()[:, 0].cpu().numpy()
-        if len(rows):
-            labels[rows] = _decide(points, rows + start, table)
-    return table.index[labels]
+        if table.target is None:
+            return _nearest_on_gpu(points, x, rows, table, tile)
+        found = match(x, table.target, _screen_dtype(points, len(table.index)), tile=tile)
+        lost = np.flatnonzero(found.tied == 2)
+        if len(lost):
+            if len(lost) > len(x) // 4:
+                points.screen = torch.float32  # for good: these points are too close together for bfloat16
+            again = match(x[torch.from_numpy(lost)], table.target, torch.float32, tile=tile)
+            _merge(found, again, lost)
+        _break_ties(points, rows, table, found)
+    return Nearest(table.index[found.label].astype(np.int32), found.near, found.far)
+
+
+def _screen_dtype(points: Points, k: int) -> torch.dtype:
+    if points.screen is None:
+        points.screen = torch.bfloat16 if has_bfloat16() and points.d >= 16 else torch.float32
+    return points.screen if k >= 64 else torch.float32
+
+
+def _merge(found: Match, again: Match, rows: NDArray[np.int64]) -> None:
+    found.label[rows], found.near[rows], found.far[rows] = again.label, again.near, again.far
+    found.tied[rows] = again.tied
+    pairs = np.stack([rows[again.pairs[:, 0]], again.pairs[:, 1]], 1)
+    found.pairs = np.concatenate([found.pairs, pairs])
+    found.pairs = found.pairs[np.lexsort((found.pairs[:, 1], found.pairs[:, 0]))]
+
+
+def _break_ties(points: Points, rows: NDArray[np.int64], table: CentroidTable, found: Match) -> None:
+    """Settle what ``match`` could not, on the rows as given."""
+    if len(found.pairs):
+        close = np.unique(found.pairs[:, 0])
+        pairs = np.stack([np.searchsorted(close, found.pairs[:, 0]), found.pairs[:, 1]], 1)
+        found.label[close] = _nearest_pair(points.exact_rows(rows[close]), table.exact, pairs)
+        found.far[close] = -np.inf
+    many = np.flatnonzero(found.tied == 2)
+    if len(many):
+        found.label[many] = _decide(points, rows[many], table)
+        found.far[many] = -np.inf
+
+
+def _nearest_on_gpu(
+    points: Points, x: Float[Tensor, "m d"], rows: NDArray[np.int64], table: CentroidTable, tile: int
+) -> Nearest:
+    column, best, second = _screen(x, table.on_device, tile)
+    bound = rounding_bound(points.d, points.dtype)
+    x_sq = x.square().sum(1)
+    c_sq = table.on_device.square().sum(1)
+    unsure = second <= best + 2 * bound * (c_sq[column] + x_sq) + torch.finfo(points.dtype).tiny
+    labels: NDArray[np.int64] = column.cpu().numpy()
+    open_rows = unsure.nonzero()[:, 0].cpu().numpy()
+    if len(open_rows):
+        labels[open_rows] = _decide(points, rows[open_rows], table)
+    nothing = np.full(len(labels), -np.inf)
+    return Nearest(table.index[labels].astype(np.int32), (best + x_sq).cpu().numpy(), nothing)
 
 
 def assign(points: Points, centroids: Float[np.ndarray, "k d"], *, tile: int = TILE) -> Int[np.ndarray, " n"]:
@@ -123,8 +185,7 @@ def _screen(
 
 def _two_smallest(values: Float[Tensor, "m w"]) -> tuple[Tensor, Tensor, Tensor]:
     """Column of the smallest value of each row, that value, and the next smallest. Overwrites ``values``."""
-    on_cpu = values.device.type == "cpu"  # numpy's argmin is vectorized along rows; torch's is ten times slower
-    column = torch.from_numpy(values.numpy().argmin(1)) if on_cpu else values.argmin(1)
+    column = values.argmin(1)
     low = values.gather(1, column[:, None])[:, 0]
     values.scatter_(1, column[:, None], torch.inf)
     return column, low, values.amin(1)

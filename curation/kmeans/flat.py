@@ -10,9 +10,10 @@ from jaxtyping import Float, Int
 from numpy.typing import ArrayLike, NDArray
 
 from strata.curation.errors import ConfigError, DataError
-from strata.curation.kmeans.distance import TILE, squared_distances
+from strata.curation.kmeans.distance import squared_distances
 from strata.curation.kmeans.init import InitName, initial_centroids
 from strata.curation.kmeans.lloyd import LloydResult, lloyd
+from strata.curation.kmeans.match import TILE
 from strata.curation.kmeans.points import DTypeName, Metric, as_points
 
 Seed = int | np.random.SeedSequence | None

@@ -1,13 +1,17 @@
 """Lloyd's iterations: C0, A0 = nearest(C0), then {C = means(A), A = nearest(C)} until nothing moves."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int
 
-from strata.curation.kmeans.distance import TILE, make_table, nearest, squared_distances
+from strata.curation.kmeans.bounds import Bounds
+from strata.curation.kmeans.distance import CentroidTable, make_table, squared_distances
+from strata.curation.kmeans.match import TILE
 from strata.curation.kmeans.points import Points
 from strata.curation.kmeans.sums import ClusterSums, total_square
 
@@ -50,38 +54,74 @@ def lloyd(
         on_iteration: called after each update, for a progress bar.
         tile: elements of a distance tile; the result does not depend on it.
     """
+    weight, unit = _scaled(weight)
     square = total_square(points, weight)
     total_weight = points.n if weight is None else float(weight.sum())
     stop_below = tol * square / points.scale**2 / max(total_weight, 1e-300) / points.d
-    labels, sums = _assign_and_sum(points, centroids, weight, tile)
-    history = [sums.inertia(points, centroids, square)]
+    run = Pass(points, len(centroids), weight, tile)
+    run.assign(centroids)
+    history = [run.sums.inertia(points, centroids, square) * unit]
     converged, updates = False, 0
     while updates < n_iter and not converged:
-        updated = sums.means(points, centroids)
-        if empty == "repair" and (sums.weights == 0).any():
-            updated = _repair(points, updated, labels, sums, weight)
+        updated = run.sums.means(points, centroids)
+        if empty == "repair" and (run.sums.masses == 0).any():
+            updated = _repair(points, updated, run.bounds.labels, run.sums, weight)
         moved = float(np.square(updated.astype(np.float64) - centroids).sum())
-        centroids, before = updated, labels
-        labels, sums = _assign_and_sum(points, centroids, weight, tile)
-        history.append(sums.inertia(points, centroids, square))
-        converged = moved <= stop_below or bool((labels == before).all() and (empty == "keep" or sums.weights.all()))
+        centroids = updated
+        changed = run.assign(centroids)
+        history.append(run.sums.inertia(points, centroids, square) * unit)
+        converged = moved <= stop_below or (changed == 0 and (empty == "keep" or bool(run.sums.masses.all())))
         updates += 1
         if on_iteration is not None:
             on_iteration()
-    return LloydResult(centroids, labels, updates, converged, history)
+    return LloydResult(centroids, run.bounds.labels, updates, converged, history)
 
 
-def _assign_and_sum(
-    points: Points, centroids: Float[np.ndarray, "k d"], weight: Weight, tile: int
-) -> tuple[Int[np.ndarray, " n"], ClusterSums]:
-    table = make_table(points, centroids)
-    labels = np.empty(points.n, np.int32)
-    sums = ClusterSums.zeros(len(centroids), points.d)
-    for start, stop in points.blocks():
-        block = nearest(points, start, stop, table, tile=tile)
-        sums.add_block(points.centered(start, stop), block, None if weight is None else weight[start:stop])
-        labels[start:stop] = block
-    return labels, sums
+class Pass:
+    """One pass over the points after the other: labels, bounds and sums follow the centroids.
+
+    This is the one place where the rows are gone through: in blocks of ``BLOCK`` rows, each on its own. What blocks add
+    to the sums are whole numbers, so the blocks may lie on several processes that add up their ``ClusterSums``.
+    """
+
+    def __init__(self, points: Points, k: int, weight: Weight, tile: int = TILE) -> None:
+        self.points, self.k, self.weight, self.tile = points, k, weight, tile
+        self.bounds = Bounds(points.n)
+        self.sums = ClusterSums.zeros(k, points.d, points.n, weight)
+        self._table: CentroidTable | None = None
+
+    def assign(self, centroids: Float[np.ndarray, "k d"]) -> int:
+        """Label all points with their nearest centroid and bring the sums up to date; returns how many changed."""
+        table = make_table(self.points, centroids)
+        drift = self.bounds.drift(self._table, table, self.k)
+        changed = 0
+        for start, stop in self.points.blocks():
+            before = self.bounds.labels[start:stop].copy()
+            self.bounds.update(self.points, start, stop, drift, self.tile)
+            changed += self.move(start, stop, before)
+        self._table = table
+        return changed
+
+    def move(self, start: int, stop: int, before: Int[np.ndarray, " m"]) -> int:
+        """Add the rows of a block whose label changed to their new sums, and take them from the old ones."""
+        after = self.bounds.labels[start:stop]
+        rows = np.flatnonzero(after != before)
+        if len(rows):
+            x = self.points.centered(start, stop)
+            x = x if len(rows) == len(x) else x[torch.from_numpy(rows).to(x.device)]
+            weight = None if self.weight is None else self.weight[start:stop][rows]
+            self.sums.add(x, after[rows], weight)
+            if before[rows[0]] >= 0:
+                self.sums.add(x, before[rows], weight, sign=-1)
+        return len(rows)
+
+
+def _scaled(weight: Weight) -> tuple[Weight, float]:
+    """Weights times a power of two so that none is above 1, and what undoes it."""
+    if weight is None:
+        return None, 1.0
+    unit = 2.0 ** math.frexp(float(weight.max()))[1]
+    return weight / unit, unit
 
 
 def _repair(
@@ -95,7 +135,7 @@ def _repair(
     distance = squared_distances(points, centroids, labels)
     if weight is not None:
         distance *= weight > 0
-    empty = np.flatnonzero(sums.weights == 0)
+    empty = np.flatnonzero(sums.masses == 0)
     farthest = np.argsort(-distance, kind="stable")[: len(empty)]
     farthest = farthest[distance[farthest] > 0]  # none left to move to: fewer distinct points than clusters
     repaired = centroids.copy()

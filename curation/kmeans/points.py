@@ -51,6 +51,7 @@ class Points:
         self.n, self.d = self.source.shape
         self.dtype = _dtype(dtype, self.source.read(0, 1).dtype)
         self.device = resolve_device(device, "hierarchy.device")
+        self.screen: torch.dtype | None = None  # of the products that screen; found out as they are made
         self.center, self.scale = self._measure()
         self._cache: list[Tensor] | None = None
         if self.n * self.d * self.dtype.itemsize <= CACHE_BYTES:

@@ -7,6 +7,7 @@ import torch
 from sklearn.cluster import KMeans
 
 from strata.curation.errors import ConfigError, DataError
+from strata.curation.kmeans import bounds
 from strata.curation.kmeans import points as points_module
 from strata.curation.kmeans.flat import kmeans
 from strata.curation.kmeans.points import Points
@@ -62,6 +63,22 @@ def test_toy_of_the_paper_in_one_dimension():
     assert concepts.inertia == pytest.approx(16.67, abs=0.02) and concepts.converged
     assert split.inertia == pytest.approx(5.17, abs=0.02)  # the paper prints 6.0; its arithmetic gives 5.17
     assert kmeans(X, 3, n_init=5).inertia < 6  # 5.97 where 2 goes to the upper half: also a split
+
+
+@pytest.mark.parametrize("n_iter", [3, 30])
+@pytest.mark.parametrize("spread", [1.0, 20.0])
+def test_pruned_passes_give_the_labels_of_full_ones(n_iter, spread, monkeypatch):
+    X = blobs(3000, 20, 60, spread=spread)
+    looked = []
+    real = bounds.nearest_rows
+    monkeypatch.setattr(bounds, "nearest_rows", lambda p, x, *a, **k: (looked.append(len(x)), real(p, x, *a, **k))[1])
+    pruned = kmeans(X, 80, init=X[:80], n_iter=n_iter)
+    monkeypatch.setattr(bounds.Bounds, "drift", lambda self, before, after, k: bounds.Drift.everything(after, k))
+    few, looked[:] = sum(looked), []
+    full = kmeans(X, 80, init=X[:80], n_iter=n_iter)
+    assert pruned.labels.tobytes() == full.labels.tobytes() and pruned.centroids.tobytes() == full.centroids.tobytes()
+    assert pruned.history == full.history
+    assert few < sum(looked) * (0.6 if n_iter == 30 else 1.01)
 
 
 def test_inertia_never_rises():
@@ -128,25 +145,29 @@ def test_same_bytes_for_every_kind_of_input(tmp_path, monkeypatch):
     assert ranges.longest <= 256
 
 
-def test_sums_of_blocks_do_not_depend_on_who_adds_them(monkeypatch):
-    """A cluster's sum is that of whole blocks in order, so shards of whole blocks give the same bytes."""
-    monkeypatch.setattr(points_module, "BLOCK", 100)
-    X = np.random.default_rng(0).standard_normal((1000, 3)).astype(np.float32)
-    labels = np.random.default_rng(1).integers(0, 4, 1000)
-    points = Points(X)
-    all_at_once = ClusterSums.zeros(4, 3)
-    for start, stop in points.blocks():
-        all_at_once.add_block(points.centered(start, stop), labels[start:stop])
-    by_block = []
-    for start, stop in points.blocks():
-        one = ClusterSums.zeros(4, 3)
-        one.add_block(points.centered(start, stop), labels[start:stop])
-        by_block.append(one.totals)
-    total = np.zeros((4, 3))
-    for part in by_block:
-        total += part
-    assert total.tobytes() == all_at_once.totals.tobytes()
-    assert all_at_once.weights.tolist() == np.bincount(labels).tolist()
+@pytest.mark.parametrize("weighted", [False, True])
+def test_sums_do_not_depend_on_order_or_history(weighted):
+    """Whole numbers: rows in any order, in any blocks, and moved to and fro, leave the same bytes."""
+    rng = np.random.default_rng(0)
+    points = Points(rng.standard_normal((1000, 3)).astype(np.float32))
+    x, labels = points.centered(0, 1000), rng.integers(0, 4, 1000)
+    weight = rng.random(1000) if weighted else None
+    whole, pieces = (ClusterSums.zeros(4, 3, 1000, weight) for _ in range(2))
+    whole.add(x, labels, weight)
+    order = rng.permutation(1000)
+    wrong = rng.integers(0, 4, 1000)
+    for rows in np.array_split(order, 7):
+        own = None if weight is None else weight[rows]
+        pieces.add(x[torch.from_numpy(rows)], wrong[rows], own)
+        pieces.add(x[torch.from_numpy(rows)], labels[rows], own)
+        pieces.add(x[torch.from_numpy(rows)], wrong[rows], own, sign=-1)
+    assert whole.totals.tobytes() == pieces.totals.tobytes() and whole.masses.tobytes() == pieces.masses.tobytes()
+    factor = np.ones(1000) if weight is None else weight
+    for cluster in range(4):
+        own = labels == cluster
+        expected = (x.double().numpy()[own] * factor[own, None]).sum(0)
+        np.testing.assert_allclose(whole.totals[cluster] / whole.grid, expected, atol=1e-12)
+        assert whole.weights[cluster] == pytest.approx(factor[own].sum(), abs=1e-12)
 
 
 def test_more_clusters_than_rows_in_a_block(monkeypatch):
@@ -204,7 +225,7 @@ def test_fewer_distinct_points_than_clusters(init, empty):
         result = kmeans(X, 8, init=init, empty=empty)
     assert result.centroids.shape == (8, 2) and np.isfinite(result.centroids).all()
     if init == "k-means++":
-        assert result.inertia == 0 and len(set(result.labels.tolist())) == 3
+        assert result.inertia < 1e-28 and len(set(result.labels.tolist())) == 3
 
 
 @pytest.mark.parametrize("init", ["k-means++", "random", "scalable"])
