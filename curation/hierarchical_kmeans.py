@@ -13,6 +13,7 @@ from strata.curation.device import resolve_device
 from strata.curation.errors import ConfigError
 from strata.curation.hierarchy import Hierarchy, Level
 from strata.curation.kmeans.distance import assign, squared_distances
+from strata.curation.kmeans.flat import Algorithm
 from strata.curation.kmeans.init import InitName
 from strata.curation.kmeans.level import LevelFit, fit_level
 from strata.curation.kmeans.points import DTypeName, Metric, Points
@@ -37,7 +38,10 @@ class HierarchicalKMeans:
             k-means: the level has n_clusters * s clusters. One number or one per level.
         n_iter: most Lloyd iterations of each k-means; it stops earlier when no label changes.
         tol: see ``strata.curation.kmeans.lloyd.lloyd``.
-        init: "k-means++" (greedy), "random" or "scalable"; one or one per level.
+        init: "auto" ("scalable" where a level is accelerated, else "k-means++"), "k-means++" (greedy), "random" or
+            "scalable"; one or one per level.
+        algorithm: "auto", "lloyd" (exact iterations) or "accelerated"; see ``strata.curation.kmeans.flat.kmeans``.
+            Labels are the exact nearest centroids in either.
         metric: "euclidean" or "cosine" (spherical k-means at every level).
         fit_fraction: share of the rows that level 1 is fitted on, drawn uniformly; all rows are then assigned.
         device: "auto", "cpu" or "cuda".
@@ -65,7 +69,8 @@ class HierarchicalKMeans:
         n_splits: int | Sequence[int] = 1,
         n_iter: int = 50,
         tol: float = 0.0,
-        init: InitName | Sequence[InitName] = "k-means++",
+        init: InitName | Sequence[InitName] = "auto",
+        algorithm: Algorithm = "auto",
         metric: Metric = "euclidean",
         fit_fraction: float = 1.0,
         device: str = "auto",
@@ -81,6 +86,7 @@ class HierarchicalKMeans:
         self.n_iter = n_iter
         self.tol = tol
         self.init = init
+        self.algorithm = algorithm
         self.metric = metric
         self.fit_fraction = fit_fraction
         self.device = device
@@ -168,6 +174,8 @@ class HierarchicalKMeans:
         resolve_device(self.device, "hierarchy.device")
         if self.resample_by not in get_args(ResampleBy):
             raise ConfigError("hierarchy.resample_by", f"{self.resample_by!r} is unknown", "use closest or random")
+        if self.algorithm not in get_args(Algorithm):
+            raise ConfigError("hierarchy.algorithm", f"{self.algorithm!r}", f"use one of {get_args(Algorithm)}")
         if self.metric not in get_args(Metric):
             raise ConfigError("hierarchy.metric", f"{self.metric!r} is unknown", f"use one of {get_args(Metric)}")
         if self.dtype not in get_args(DTypeName):
@@ -198,7 +206,7 @@ class HierarchicalKMeans:
                 "n_resamples": resamples[level],
                 "resample_size": sizes[level],
                 "resample_by": self.resample_by,
-                "settings": Settings(inits[level], self.n_iter, self.tol),
+                "settings": Settings(inits[level], self.n_iter, self.tol, self.algorithm),
             }
             for level in range(depth)
         ]

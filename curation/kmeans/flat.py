@@ -3,19 +3,21 @@
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from jaxtyping import Float, Int
 from numpy.typing import ArrayLike, NDArray
 
 from strata.curation.errors import ConfigError, DataError
+from strata.curation.kmeans.accelerated import accelerated, pays
 from strata.curation.kmeans.distance import squared_distances
 from strata.curation.kmeans.init import InitName, initial_centroids
 from strata.curation.kmeans.lloyd import LloydResult, lloyd
 from strata.curation.kmeans.match import TILE
-from strata.curation.kmeans.points import DTypeName, Metric, as_points
+from strata.curation.kmeans.points import DTypeName, Metric, Points, as_points
 
+Algorithm = Literal["auto", "lloyd", "accelerated"]
 Seed = int | np.random.SeedSequence | None
 
 
@@ -42,6 +44,7 @@ def kmeans(
     tol: float = 0.0,
     metric: Metric = "euclidean",
     sample_weight: ArrayLike | None = None,
+    algorithm: Algorithm = "lloyd",
     empty: Literal["keep", "repair"] = "keep",
     dtype: DTypeName = "auto",
     device: str = "auto",
@@ -57,6 +60,8 @@ def kmeans(
         n_clusters: k, at most n.
         init: see ``initial_centroids``.
         n_init: number of starts, each from another seed.
+        algorithm: "lloyd": exact iterations. "accelerated": see ``strata.curation.kmeans.accelerated``. "auto":
+            accelerated from 1,000 clusters on if there are 16 rows or more per cluster.
         n_iter, tol, empty, on_iteration, tile: see ``lloyd``.
         metric: "euclidean", or "cosine" for spherical k-means: rows and centroids are normalized.
         sample_weight: non-negative weight of each row [n].
@@ -70,15 +75,17 @@ def kmeans(
     """
     points = as_points(X, metric=metric, dtype=dtype, device=device)
     _check(points.n, n_clusters, n_init, n_iter, tol, empty)
+    if algorithm not in get_args(Algorithm):
+        raise ConfigError("hierarchy.algorithm", f"{algorithm!r} is unknown", f"use one of {get_args(Algorithm)}")
     weight = None if sample_weight is None else _checked_weight(sample_weight, points.n)
     root = random_state if isinstance(random_state, np.random.SeedSequence) else np.random.SeedSequence(random_state)
     best: LloydResult | None = None
     for start in range(n_init if isinstance(init, str) else 1):
         rng = np.random.default_rng(np.random.SeedSequence(root.entropy, spawn_key=(*root.spawn_key, start)))
-        centroids = initial_centroids(points, n_clusters, init, rng, weight)
-        run = lloyd(
-            points, centroids, n_iter=n_iter, tol=tol, weight=weight, empty=empty, on_iteration=on_iteration, tile=tile
-        )
+        run = _run(
+            points, n_clusters, init, rng, algorithm=algorithm, n_iter=n_iter, tol=tol, weight=weight, empty=empty,
+            on_iteration=on_iteration, tile=tile,
+        )  # fmt: skip
         if best is None or run.history[-1] < best.history[-1]:
             best = run
     assert best is not None
@@ -87,6 +94,22 @@ def kmeans(
     if warn:
         warn_of_empty(best.labels, n_clusters)
     return KMeansResult(best.centroids, best.labels, distance, inertia, best.n_iter, best.converged, best.history)
+
+
+def _run(
+    points: Points,
+    k: int,
+    init: InitName | Float[np.ndarray, "k d"],
+    rng: np.random.Generator,
+    *,
+    algorithm: Algorithm,
+    **options: Any,
+) -> LloydResult:
+    quick = algorithm == "accelerated" or (algorithm == "auto" and pays(points.n, k))
+    how = ("scalable" if quick else "k-means++") if isinstance(init, str) and init == "auto" else init
+    if quick and options["n_iter"]:
+        return accelerated(points, lambda rows, own: initial_centroids(rows, k, how, rng, own), k, rng, **options)
+    return lloyd(points, initial_centroids(points, k, how, rng, options["weight"]), **options)
 
 
 def warn_of_empty(labels: Int[np.ndarray, " n"], k: int, name: str = "k-means") -> None:

@@ -281,6 +281,7 @@ def test_scikit_learn_conventions():
         ("hierarchy.resample_by", {"resample_by": "furthest"}),
         ("hierarchy.init", {"init": "kmeans++"}),
         ("hierarchy.init", {"init": ("random",)}),
+        ("hierarchy.algorithm", {"algorithm": "elkan"}),
         ("hierarchy.metric", {"metric": "l1"}),
         ("hierarchy.n_iter", {"n_iter": -1}),
         ("hierarchy.tol", {"tol": -1.0}),
