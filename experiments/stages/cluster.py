@@ -5,7 +5,7 @@ from typing import Any
 from strata.curation import EmbeddingStore, HierarchicalKMeans
 from strata.experiments.stage import Task
 
-VERSION = 2
+VERSION = 3
 
 
 def run(task: Task, on_metrics: Any = None) -> None:
