@@ -16,6 +16,7 @@ from strata.curation.kmeans.distance import assign, squared_distances
 from strata.curation.kmeans.flat import Algorithm
 from strata.curation.kmeans.init import InitName
 from strata.curation.kmeans.level import LevelFit, fit_level
+from strata.curation.kmeans.memory import parse_memory
 from strata.curation.kmeans.points import DTypeName, Metric, Points
 from strata.curation.kmeans.resample import ResampleBy
 from strata.curation.kmeans.source import as_source
@@ -47,6 +48,8 @@ class HierarchicalKMeans:
         device: "auto", "cpu" or "cuda".
         dtype: of centroids and products; "auto" is float64 for float64 or integer X, else float32. Labels are exact
             in either.
+        memory: bytes, or e.g. "1GB", that level 1 may hold of the rows; more are read anew in each pass, by blocks. None
+            holds up to 8 GB.
         random_state: seed; each level and step has its own stream of it. None takes a fresh one.
         verbose: progress bars with rate and time left on stderr.
 
@@ -75,6 +78,7 @@ class HierarchicalKMeans:
         fit_fraction: float = 1.0,
         device: str = "auto",
         dtype: DTypeName = "auto",
+        memory: int | str | None = None,
         random_state: int | None = 0,
         verbose: bool = True,
     ) -> None:
@@ -91,6 +95,7 @@ class HierarchicalKMeans:
         self.fit_fraction = fit_fraction
         self.device = device
         self.dtype = dtype
+        self.memory = memory
         self.random_state = random_state
         self.verbose = verbose
 
@@ -119,7 +124,9 @@ class HierarchicalKMeans:
         source = as_source(X)
         n = source.shape[0]
         plan = self._plan(n)
-        points = Points(source, metric=self.metric, dtype=self.dtype, device=self.device)
+        points = Points(
+            source, metric=self.metric, dtype=self.dtype, device=self.device, memory=parse_memory(self.memory)
+        )
         root = np.random.SeedSequence(self.random_state)
         self.levels_: list[LevelFit] = []
         tree: list[Level] = []
@@ -162,7 +169,10 @@ class HierarchicalKMeans:
         source = as_source(X)
         if source.shape[1] != self.n_features_in_:
             raise ConfigError("X", f"{source.shape[1]} features", f"give the {self.n_features_in_} it was fitted on")
-        return assign(Points(source, metric=self.metric, dtype=self.dtype, device=self.device), self.cluster_centers_)
+        points = Points(
+            source, metric=self.metric, dtype=self.dtype, device=self.device, memory=parse_memory(self.memory)
+        )
+        return assign(points, self.cluster_centers_)
 
     def check(self, n: int) -> None:
         """Raise a ConfigError if a setting is wrong, or does not fit ``n`` rows. ``fit`` does so too."""
@@ -174,6 +184,7 @@ class HierarchicalKMeans:
         resolve_device(self.device, "hierarchy.device")
         if self.resample_by not in get_args(ResampleBy):
             raise ConfigError("hierarchy.resample_by", f"{self.resample_by!r} is unknown", "use closest or random")
+        parse_memory(self.memory)
         if self.algorithm not in get_args(Algorithm):
             raise ConfigError("hierarchy.algorithm", f"{self.algorithm!r}", f"use one of {get_args(Algorithm)}")
         if self.metric not in get_args(Metric):

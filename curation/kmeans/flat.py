@@ -15,6 +15,7 @@ from strata.curation.kmeans.distance import squared_distances
 from strata.curation.kmeans.init import InitName, initial_centroids
 from strata.curation.kmeans.lloyd import LloydResult, lloyd
 from strata.curation.kmeans.match import TILE
+from strata.curation.kmeans.memory import parse_memory
 from strata.curation.kmeans.points import DTypeName, Metric, Points, as_points
 
 Algorithm = Literal["auto", "lloyd", "accelerated"]
@@ -48,6 +49,7 @@ def kmeans(
     empty: Literal["keep", "repair"] = "keep",
     dtype: DTypeName = "auto",
     device: str = "auto",
+    memory: int | str | None = None,
     random_state: Seed = 0,
     on_iteration: Callable[[], object] | None = None,
     tile: int = TILE,
@@ -66,6 +68,7 @@ def kmeans(
         metric: "euclidean", or "cosine" for spherical k-means: rows and centroids are normalized.
         sample_weight: non-negative weight of each row [n].
         dtype: of centroids and products; labels are exact in either. device: "auto", "cpu", "cuda".
+        memory: bound of what is held of the rows, bytes or e.g. "1GB"; see ``Points``.
         random_state: the same seed gives the same bytes (on the CPU for any number of threads); None is a fresh one.
         warn: say so when there are empty clusters.
 
@@ -73,7 +76,7 @@ def kmeans(
         ConfigError: a setting is out of range, e.g. more clusters than rows.
         DataError: NaN or infinite values; or weights that are negative, not finite, all zero or beyond 1e+-100.
     """
-    points = as_points(X, metric=metric, dtype=dtype, device=device)
+    points = as_points(X, metric=metric, dtype=dtype, device=device, memory=parse_memory(memory))
     _check(points.n, n_clusters, n_init, n_iter, tol, empty)
     if algorithm not in get_args(Algorithm):
         raise ConfigError("hierarchy.algorithm", f"{algorithm!r} is unknown", f"use one of {get_args(Algorithm)}")

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from strata.curation.device import resolve_device
 from strata.curation.errors import ConfigError, DataError
-from strata.curation.kmeans.source import BLOCK, as_source, take_rows
+from strata.curation.kmeans.memory import ReadAhead
+from strata.curation.kmeans.source import BLOCK, as_source, release, take_rows
 
 Metric = Literal["euclidean", "cosine"]
 DTypeName = Literal["auto", "float32", "float64"]
@@ -34,6 +35,9 @@ class Points:
         metric: "euclidean", or "cosine": rows are normalized (spherical k-means).
         dtype: of the centroids and products; "auto" is float64 for float64 or integer rows, else float32.
         device: "auto" is CUDA where there is one.
+        memory: bytes that may be held of the rows (the default is ``CACHE_BYTES``). Centered rows that need more than
+            half of it are made block by block in each pass, read ahead by a thread, and memory maps give their pages
+            back. Besides it there are the centroids, 24 bytes per row, and the products of a tile per thread.
 
     Raises:
         ConfigError: an unknown metric, dtype or device, or X is not a matrix.
@@ -42,7 +46,13 @@ class Points:
     """
 
     def __init__(
-        self, X: Any, *, metric: Metric = "euclidean", dtype: DTypeName = "auto", device: str = "auto"
+        self,
+        X: Any,
+        *,
+        metric: Metric = "euclidean",
+        dtype: DTypeName = "auto",
+        device: str = "auto",
+        memory: int | None = None,
     ) -> None:
         if metric not in get_args(Metric):
             raise ConfigError("hierarchy.metric", f"{metric!r} is unknown", f"use one of {get_args(Metric)}")
@@ -52,10 +62,13 @@ class Points:
         self.dtype = _dtype(dtype, self.source.read(0, 1).dtype)
         self.device = resolve_device(device, "hierarchy.device")
         self.screen: torch.dtype | None = None  # of the products that screen; found out as they are made
+        held = self.n * self.d * self.dtype.itemsize
+        self.fits = held <= CACHE_BYTES if memory is None else 2 * held <= memory
         self.center, self.scale = self._measure()
         self._cache: list[Tensor] | None = None
-        if self.n * self.d * self.dtype.itemsize <= CACHE_BYTES:
+        if self.fits:
             self._cache = [self._center_block(*block) for block in self.blocks()]
+        self._ahead = ReadAhead(self._center_block, self.n, BLOCK)
 
     def blocks(self) -> Iterator[tuple[int, int]]:
         """Row ranges (start, stop) of the fixed blocks."""
@@ -69,7 +82,10 @@ class Points:
 
     def exact(self, start: int, stop: int) -> Float[np.ndarray, "m d"]:
         """Rows of a range in float64 (cosine: normalized)."""
-        return self._normalized(self.source.read(start, stop))
+        values = self.source.read(start, stop)
+        rows = self._normalized(values)
+        self._release(values)
+        return rows
 
     def exact_rows(self, rows: NDArray[np.int64]) -> Float[np.ndarray, "m d"]:
         """Given rows in float64 (cosine: normalized)."""
@@ -77,7 +93,7 @@ class Points:
 
     def centered(self, start: int, stop: int) -> Float[Tensor, "m d"]:
         """One block, centered and scaled, on the device."""
-        return self._center_block(start, stop) if self._cache is None else self._cache[start // BLOCK]
+        return self._ahead.get(start, stop) if self._cache is None else self._cache[start // BLOCK]
 
     def center_values(self, values: Float[np.ndarray, "m d"]) -> Float[np.ndarray, "m d"]:
         """Values in the space of the rows (e.g. centroids) centered and scaled as the points are, float64."""
@@ -91,7 +107,9 @@ class Points:
     def subset(self, rows: NDArray[np.int64]) -> Self:
         """The given rows as points of their own."""
         dtype: DTypeName = "float64" if self.dtype == torch.float64 else "float32"
-        return type(self)(take_rows(self.source, rows), metric=self.metric, dtype=dtype, device=str(self.device))
+        taken = take_rows(self.source, rows)
+        self._release(self.source.read(0, 1))
+        return type(self)(taken, metric=self.metric, dtype=dtype, device=str(self.device))
 
     @property
     def numpy_dtype(self) -> Any:
@@ -104,6 +122,10 @@ class Points:
             _temper(rows)
             rows /= np.sqrt(np.square(rows).sum(1, keepdims=True))
         return rows
+
+    def _release(self, values: NDArray[Any]) -> None:
+        if not self.fits:
+            release(values)
 
     def _center_block(self, start: int, stop: int) -> Tensor:
         out = torch.empty(stop - start, self.d, dtype=self.dtype, device=self.device)
@@ -120,6 +142,7 @@ class Points:
             rows = self._normalized(values)
             total += rows.sum(0)
             low, high = np.minimum(low, rows.min(0)), np.maximum(high, rows.max(0))
+            self._release(values)
         center = total / self.n
         reach = float(np.maximum(high - center, center - low).max())
         if 0 < reach < (SMALLEST if self.dtype == torch.float64 else 1e-43):
@@ -164,6 +187,8 @@ def _dtype(name: str, given: np.dtype[Any]) -> torch.dtype:
     return torch.float64 if name == "float64" else torch.float32
 
 
-def as_points(X: Any, *, metric: Metric = "euclidean", dtype: DTypeName = "auto", device: str = "auto") -> Points:
+def as_points(
+    X: Any, *, metric: Metric = "euclidean", dtype: DTypeName = "auto", device: str = "auto", memory: int | None = None
+) -> Points:
     """``X`` if it is ``Points`` already (the settings are then its own), else points made of it."""
-    return X if isinstance(X, Points) else Points(X, metric=metric, dtype=dtype, device=device)
+    return X if isinstance(X, Points) else Points(X, metric=metric, dtype=dtype, device=device, memory=memory)
