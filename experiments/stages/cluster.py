@@ -5,7 +5,7 @@ from typing import Any
 from strata.curation import EmbeddingStore, HierarchicalKMeans
 from strata.experiments.stage import Task
 
-VERSION = 3
+VERSION = 4
 
 
 def run(task: Task, on_metrics: Any = None) -> None:
