@@ -41,8 +41,8 @@ def test_pools_that_need_no_data(name):
         ("caltech101", 6922),
         ("mixed", 54049),
         ("aid", 2759),
-        ("aid_lt", 0),
-        ("cifar10_lt", 0),
+        ("aid_lt", 588),
+        ("cifar10_lt", 1992),
     ],
 )
 def test_real_pools(name, n):
