@@ -36,6 +36,7 @@ def draw_groups(plt: Any, runs: list[Run], store: Store, values: Sequence[Value]
                     axis.axvline(found.mean, ls="--", lw=0.8, color="C2")
             axis.set_yticks(range(len(every)), every, fontsize=8)
             axis.set_title(f"{group}\n{metric}", fontsize=9)
+            axis.set_xlim(left=0)
             axis.tick_params(axis="x", labelsize=7)
     axes[0, 0].invert_yaxis()  # shared: the first way on top
     return figure

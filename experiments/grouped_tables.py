@@ -54,6 +54,8 @@ def grouped_tables(values: Sequence[Value], config: Mapping[str, Any], missing: 
     note = f"Mean ± half-width of the 95 % t interval over {len(seeds)} seeds."
     if len(seeds) < 2:
         note = "One seed, so no interval: claim nothing from it."
+    elif any(value.value is None for value in values):
+        note = note.replace("over", "over those that are done of")
 
     def found(arm: str | None, metric: str) -> dict[int, float]:
         return {} if arm is None else by_seed(values, arm, measure, metric)
