@@ -13,6 +13,7 @@ from strata.curation.device import resolve_device
 from strata.curation.errors import ConfigError
 from strata.curation.hierarchy import Hierarchy, Level
 from strata.curation.kmeans.distance import assign, squared_distances
+from strata.curation.kmeans.group import Group
 from strata.curation.kmeans.init import InitName
 from strata.curation.kmeans.level import LevelFit, fit_level
 from strata.curation.kmeans.points import DTypeName, Metric, Points

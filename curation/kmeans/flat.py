@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from numpy.typing import ArrayLike, NDArray
 
 from strata.curation.errors import ConfigError, DataError
+from strata.curation.kmeans.checkpoints import RunState
 from strata.curation.kmeans.distance import squared_distances
 from strata.curation.kmeans.init import InitName, initial_centroids
 from strata.curation.kmeans.lloyd import LloydResult, lloyd
@@ -47,6 +48,7 @@ def kmeans(
     device: str = "auto",
     random_state: Seed = 0,
     on_iteration: Callable[[], object] | None = None,
+    state: RunState | None = None,
     tile: int = TILE,
     warn: bool = True,
 ) -> KMeansResult:
@@ -57,7 +59,7 @@ def kmeans(
         n_clusters: k, at most n.
         init: see ``initial_centroids``.
         n_init: number of starts, each from another seed.
-        n_iter, tol, empty, on_iteration, tile: see ``lloyd``.
+        n_iter, tol, empty, on_iteration, state, tile: see ``lloyd``.
         metric: "euclidean", or "cosine" for spherical k-means: rows and centroids are normalized.
         sample_weight: non-negative weight of each row [n].
         dtype: of centroids and products; labels are exact in either. device: "auto", "cpu", "cuda".
@@ -69,29 +71,42 @@ def kmeans(
         DataError: NaN or infinite values; or weights that are negative, not finite, all zero or beyond 1e+-100.
     """
     points = as_points(X, metric=metric, dtype=dtype, device=device)
-    _check(points.n, n_clusters, n_init, n_iter, tol, empty)
+    if state is not None and n_init > 1:
+        raise ConfigError("n_init", f"{n_init} starts of a resumable run", "use 1")
+    _check(points.total, n_clusters, n_init, n_iter, tol, empty)
     weight = None if sample_weight is None else _checked_weight(sample_weight, points.n)
     root = random_state if isinstance(random_state, np.random.SeedSequence) else np.random.SeedSequence(random_state)
     best: LloydResult | None = None
     for start in range(n_init if isinstance(init, str) else 1):
         rng = np.random.default_rng(np.random.SeedSequence(root.entropy, spawn_key=(*root.spawn_key, start)))
-        centroids = initial_centroids(points, n_clusters, init, rng, weight)
+        begun = None if state is None else state.load()
+        centroids = initial_centroids(points, n_clusters, init, rng, weight) if begun is None else begun[0]
+        if state is not None and begun is None:
+            state.save(centroids, [])
         run = lloyd(
-            points, centroids, n_iter=n_iter, tol=tol, weight=weight, empty=empty, on_iteration=on_iteration, tile=tile
+            points,
+            centroids,
+            n_iter=n_iter,
+            tol=tol,
+            weight=weight,
+            empty=empty,
+            on_iteration=on_iteration,
+            state=state,
+            tile=tile,
         )
         if best is None or run.history[-1] < best.history[-1]:
             best = run
     assert best is not None
     distance = squared_distances(points, best.centroids, best.labels)
-    inertia = float(distance.sum() if weight is None else (distance * weight).sum())
+    inertia = points.sum(distance if weight is None else distance * weight)
     if warn:
-        warn_of_empty(best.labels, n_clusters)
+        warn_of_empty(points.counts(best.labels, n_clusters))
     return KMeansResult(best.centroids, best.labels, distance, inertia, best.n_iter, best.converged, best.history)
 
 
-def warn_of_empty(labels: Int[np.ndarray, " n"], k: int, name: str = "k-means") -> None:
-    """Warn if not every one of ``k`` clusters has points."""
-    distinct = int((np.bincount(labels, minlength=k) > 0).sum())
+def warn_of_empty(counts: Int[np.ndarray, " k"], name: str = "k-means") -> None:
+    """Warn if not every cluster has points."""
+    k, distinct = len(counts), int((counts > 0).sum())
     if distinct < k:
         warnings.warn(
             f"{name} found {distinct} distinct clusters of the {k} asked for: the others are empty "
