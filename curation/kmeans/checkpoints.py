@@ -64,9 +64,7 @@ class Checkpoints:
             DataError: the file is damaged.
         """
         file = self.folder / f"{name}.npz"
-        content = self.group.bytes_from_first(
-            file.read_bytes() if self.group.rank == 0 and file.is_file() else None
-        )
+        content = self.group.bytes_from_first(file.read_bytes() if self.group.rank == 0 and file.is_file() else None)
         if content is None:
             return None
         try:
@@ -74,6 +72,10 @@ class Checkpoints:
                 return state["centroids"], json.loads(str(state["values"]))
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise DataError(f"{file} cannot be read ({error}); remove it, and fit again") from error
+
+    def is_due(self) -> bool:
+        """Whether the time between two states is over."""
+        return time.monotonic() - self._written >= self.every
 
     def remove(self, name: str) -> None:
         """Forget a state."""
@@ -88,12 +90,19 @@ class RunState:
     checkpoints: Checkpoints
     name: str
 
-    def load(self) -> tuple[Float[np.ndarray, "k d"], list[float]] | None:
-        """Centroids and history, if the run was begun."""
+    def load(self, rng: np.random.Generator | None = None) -> tuple[Float[np.ndarray, "k d"], list[float]] | None:
+        """Centroids and history, if the run was begun; ``rng`` is put where it was."""
         found = self.checkpoints.load(self.name)
-        return None if found is None else (found[0], found[1]["history"])
+        if found is None:
+            return None
+        if rng is not None:
+            rng.bit_generator.state = found[1]["rng"]
+        return found[0], found[1]["history"]
 
-    def save(self, centroids: Float[np.ndarray, "k d"], history: list[float]) -> None:
-        """Keep the start, and then the newest state every so many seconds."""
-        if not history or time.monotonic() - self.checkpoints._written >= self.checkpoints.every:
-            self.checkpoints.save(self.name, centroids, {"history": history})
+    def save(
+        self, centroids: Float[np.ndarray, "k d"], history: list[float], rng: np.random.Generator | None = None
+    ) -> None:
+        """Keep the start, and then the newest state every so many seconds; with ``rng`` where its draws stand."""
+        if not history or self.checkpoints.is_due():
+            state = None if rng is None else rng.bit_generator.state
+            self.checkpoints.save(self.name, centroids, {"history": history, "rng": state})

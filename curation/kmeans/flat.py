@@ -3,20 +3,23 @@
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from jaxtyping import Float, Int
 from numpy.typing import ArrayLike, NDArray
 
 from strata.curation.errors import ConfigError, DataError
+from strata.curation.kmeans.accelerated import accelerated, pays
 from strata.curation.kmeans.checkpoints import RunState
 from strata.curation.kmeans.distance import squared_distances
 from strata.curation.kmeans.init import InitName, initial_centroids
 from strata.curation.kmeans.lloyd import LloydResult, lloyd
 from strata.curation.kmeans.match import TILE
-from strata.curation.kmeans.points import DTypeName, Metric, as_points
+from strata.curation.kmeans.memory import parse_memory
+from strata.curation.kmeans.points import DTypeName, Metric, Points, as_points
 
+Algorithm = Literal["auto", "lloyd", "accelerated"]
 Seed = int | np.random.SeedSequence | None
 
 
@@ -43,9 +46,11 @@ def kmeans(
     tol: float = 0.0,
     metric: Metric = "euclidean",
     sample_weight: ArrayLike | None = None,
+    algorithm: Algorithm = "lloyd",
     empty: Literal["keep", "repair"] = "keep",
     dtype: DTypeName = "auto",
     device: str = "auto",
+    memory: int | str | None = None,
     random_state: Seed = 0,
     on_iteration: Callable[[], object] | None = None,
     state: RunState | None = None,
@@ -59,10 +64,13 @@ def kmeans(
         n_clusters: k, at most n.
         init: see ``initial_centroids``.
         n_init: number of starts, each from another seed.
+        algorithm: "lloyd": exact iterations. "accelerated": see ``strata.curation.kmeans.accelerated``. "auto":
+            accelerated from 1,000 clusters on if there are 16 rows or more per cluster.
         n_iter, tol, empty, on_iteration, state, tile: see ``lloyd``.
         metric: "euclidean", or "cosine" for spherical k-means: rows and centroids are normalized.
         sample_weight: non-negative weight of each row [n].
         dtype: of centroids and products; labels are exact in either. device: "auto", "cpu", "cuda".
+        memory: bound of what is held of the rows, bytes or e.g. "1GB"; see ``Points``.
         random_state: the same seed gives the same bytes (on the CPU for any number of threads); None is a fresh one.
         warn: say so when there are empty clusters.
 
@@ -70,30 +78,21 @@ def kmeans(
         ConfigError: a setting is out of range, e.g. more clusters than rows.
         DataError: NaN or infinite values; or weights that are negative, not finite, all zero or beyond 1e+-100.
     """
-    points = as_points(X, metric=metric, dtype=dtype, device=device)
+    points = as_points(X, metric=metric, dtype=dtype, device=device, memory=parse_memory(memory))
+    _check(points.total, n_clusters, n_init, n_iter, tol, empty)
+    if algorithm not in get_args(Algorithm):
+        raise ConfigError("hierarchy.algorithm", f"{algorithm!r} is unknown", f"use one of {get_args(Algorithm)}")
     if state is not None and n_init > 1:
         raise ConfigError("n_init", f"{n_init} starts of a resumable run", "use 1")
-    _check(points.total, n_clusters, n_init, n_iter, tol, empty)
     weight = None if sample_weight is None else _checked_weight(sample_weight, points.n)
     root = random_state if isinstance(random_state, np.random.SeedSequence) else np.random.SeedSequence(random_state)
     best: LloydResult | None = None
     for start in range(n_init if isinstance(init, str) else 1):
         rng = np.random.default_rng(np.random.SeedSequence(root.entropy, spawn_key=(*root.spawn_key, start)))
-        begun = None if state is None else state.load()
-        centroids = initial_centroids(points, n_clusters, init, rng, weight) if begun is None else begun[0]
-        if state is not None and begun is None:
-            state.save(centroids, [])
-        run = lloyd(
-            points,
-            centroids,
-            n_iter=n_iter,
-            tol=tol,
-            weight=weight,
-            empty=empty,
-            on_iteration=on_iteration,
-            state=state,
-            tile=tile,
-        )
+        run = _run(
+            points, n_clusters, init, rng, algorithm=algorithm, n_iter=n_iter, tol=tol, weight=weight, empty=empty,
+            on_iteration=on_iteration, state=state, tile=tile,
+        )  # fmt: skip
         if best is None or run.history[-1] < best.history[-1]:
             best = run
     assert best is not None
@@ -102,6 +101,27 @@ def kmeans(
     if warn:
         warn_of_empty(points.counts(best.labels, n_clusters))
     return KMeansResult(best.centroids, best.labels, distance, inertia, best.n_iter, best.converged, best.history)
+
+
+def _run(
+    points: Points,
+    k: int,
+    init: InitName | Float[np.ndarray, "k d"],
+    rng: np.random.Generator,
+    *,
+    algorithm: Algorithm,
+    **options: Any,
+) -> LloydResult:
+    quick = algorithm == "accelerated" or (algorithm == "auto" and pays(points.total, k))
+    how = ("scalable" if quick else "k-means++") if isinstance(init, str) and init == "auto" else init
+    if quick and options["n_iter"]:
+        return accelerated(points, lambda rows, own: initial_centroids(rows, k, how, rng, own), k, rng, **options)
+    state = options["state"]
+    begun = None if state is None else state.load()
+    centroids = initial_centroids(points, k, how, rng, options["weight"]) if begun is None else begun[0]
+    if state is not None and begun is None:
+        state.save(centroids, [])
+    return lloyd(points, centroids, **options)
 
 
 def warn_of_empty(counts: Int[np.ndarray, " k"], name: str = "k-means") -> None:

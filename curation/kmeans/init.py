@@ -12,7 +12,7 @@ from strata.curation.kmeans.lloyd import lloyd
 from strata.curation.kmeans.plus_plus import plus_plus
 from strata.curation.kmeans.points import Points
 
-InitName = Literal["k-means++", "random", "scalable"]
+InitName = Literal["auto", "k-means++", "random", "scalable"]
 Weight = Float[np.ndarray, " n"] | None
 _SAMPLE_PER_GROUP = 64
 _SAMPLE_ITERATIONS = 10
@@ -30,7 +30,8 @@ def initial_centroids(
     Args:
         points: the data.
         k: number of centroids, at most n.
-        init: "k-means++": greedy, the reference of the paper; its work grows as k n d log k.
+        init: "auto": "scalable" where k-means is accelerated, else "k-means++".
+            "k-means++": greedy, the reference of the paper; its work grows as k n d log k.
             "random": k different rows, uniformly (or by weight); the paper's Table 3(c) shows what it costs.
             "scalable": sqrt(k) groups are found on a sample, and k-means++ runs inside each, for a number of centers
             that follows the group's share of the squared error; its work grows as sqrt(k) n d log k. Measured: 12 times
@@ -49,7 +50,7 @@ def initial_centroids(
                 "hierarchy.init", f"array of shape {given.shape}", f"give finite centroids ({k}, {points.d})"
             )
         return given.astype(points.numpy_dtype)
-    if init == "k-means++":
+    if init in ("auto", "k-means++"):
         rows = plus_plus(points, k, rng, weight)
     elif init == "random":
         rows = _random(points.total, k, rng, weight)
@@ -84,15 +85,15 @@ def _scalable(points: Points, k: int, rng: np.random.Generator, weight: Weight) 
     sizes = points.counts(labels, groups)
     quotas = shares_to_counts(share, sizes, k)
     streams = rng.integers(1 << 63, size=groups).tolist()  # one per group: processes share out the groups
-    rows, numbers = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    found, numbers = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
     for group, own in points.group.deal(labels, points.first, groups).items():
         if quotas[group]:
             own_weight = None if weight is None else _weight(weight[own])
             light = points.subset(own)
-            rows.append(own[plus_plus(light, int(quotas[group]), np.random.default_rng(streams[group]), own_weight)])
-            numbers.append(np.full(len(rows[-1]), group))
+            found.append(own[plus_plus(light, int(quotas[group]), np.random.default_rng(streams[group]), own_weight)])
+            numbers.append(np.full(len(found[-1]), group))
     order = np.argsort(points.group.concatenated(np.concatenate(numbers)), kind="stable")
-    seeds: NDArray[np.int64] = points.group.concatenated(np.concatenate(rows))[order]
+    seeds: NDArray[np.int64] = points.group.concatenated(np.concatenate(found))[order]
     return seeds
 
 

@@ -57,7 +57,7 @@ def lloyd(
         state: where centroids are kept from time to time; if it has some, they are gone on from.
         tile: elements of a distance tile; the result does not depend on it.
     """
-    weight, unit = _scaled(weight)
+    weight, unit = scaled(weight)
     square = total_square(points, weight)
     total_weight = points.total if weight is None else float(weight.sum())
     stop_below = tol * square / points.scale**2 / max(total_weight, 1e-300) / points.d
@@ -70,7 +70,7 @@ def lloyd(
     while updates < n_iter and not converged:
         updated = run.sums.means(points, centroids)
         if empty == "repair" and (run.sums.masses == 0).any():
-            updated = _repair(points, updated, run.bounds.labels, run.sums, weight)
+            updated = repaired(points, updated, run.bounds.labels, run.sums, weight)
         moved = float(np.square(updated.astype(np.float64) - centroids).sum())
         centroids = updated
         changed = run.assign(centroids)
@@ -129,7 +129,7 @@ class Pass:
         return len(rows)
 
 
-def _scaled(weight: Weight) -> tuple[Weight, float]:
+def scaled(weight: Weight) -> tuple[Weight, float]:
     """Weights times a power of two so that none is above 1, and what undoes it."""
     if weight is None:
         return None, 1.0
@@ -137,7 +137,7 @@ def _scaled(weight: Weight) -> tuple[Weight, float]:
     return weight / unit, unit
 
 
-def _repair(
+def repaired(
     points: Points,
     centroids: Float[np.ndarray, "k d"],
     labels: Int[np.ndarray, " n"],

@@ -20,7 +20,6 @@ from torch import Tensor
 
 from strata.curation.kmeans.distance import full_precision
 from strata.curation.kmeans.points import Points
-from strata.curation.kmeans.source import BLOCK
 
 _BATCH_ELEMENTS = 1 << 24  # of the candidates x points matrix
 _BATCH = 256
@@ -52,28 +51,31 @@ def plus_plus(
         to_all = distances.to_rows(candidates)
         if weight is not None:
             to_all *= weight
-        closest = _consume(points, candidates, at_candidates, keep[: len(candidates)], to_all, closest, tries, k, chosen)
+        closest = _consume(
+            points, candidates, at_candidates, keep[: len(candidates)], to_all, closest, tries, k, chosen
+        )
     return _fill(chosen, k, points.total, rng)
 
 
 def _block_sums(points: Points, values: Float[np.ndarray, "r n"]) -> Float[np.ndarray, "b r"]:
     """Sums of each of ``r`` numbers per row over the blocks of all processes."""
-    own = np.empty((-(-points.n // BLOCK), len(values)))
-    for number, (start, stop) in enumerate(points.blocks()):
-        own[number] = values[:, start:stop].sum(1)
-    sums: NDArray[np.float64] = points.group.concatenated(own)
+    own = [values[:, start:stop].sum(1) for start, stop in points.blocks()]
+    sums: NDArray[np.float64] = points.group.concatenated(np.array(own, np.float64).reshape(-1, len(values)))
     return sums
 
 
 def _drawn(
-    points: Points, closest: Float[np.ndarray, " n"], cumulative: Float[np.ndarray, " b"], draws: Float[np.ndarray, " r"]
+    points: Points,
+    closest: Float[np.ndarray, " n"],
+    cumulative: Float[np.ndarray, " b"],
+    draws: Float[np.ndarray, " r"],
 ) -> Int[np.ndarray, " r"]:
     """Rows of all with these shares of the cumulative sum: the block first, then the row inside it by its owner."""
     block = np.minimum(np.searchsorted(cumulative, draws, side="right"), len(cumulative) - 1)
     left = draws - np.where(block > 0, cumulative[block - 1], 0.0)
     rows = np.zeros(len(draws), np.int64)
-    for start, stop in points.blocks():
-        here = np.flatnonzero(block == (points.first + start) // BLOCK)
+    for number, (start, stop) in enumerate(points.blocks(), points.first_block):
+        here = np.flatnonzero(block == number)
         if len(here):
             inside = np.searchsorted(np.cumsum(closest[start:stop]), left[here], side="right")
             rows[here] = points.first + np.minimum(start + inside, stop - 1)

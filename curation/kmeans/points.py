@@ -15,7 +15,8 @@ from torch import Tensor
 from strata.curation.device import resolve_device
 from strata.curation.errors import ConfigError, DataError
 from strata.curation.kmeans.group import ALONE, Group
-from strata.curation.kmeans.source import BLOCK, TakenRows, as_source, take_rows
+from strata.curation.kmeans.memory import ReadAhead
+from strata.curation.kmeans.source import BLOCK, TakenRows, as_source, release, take_rows
 
 Metric = Literal["euclidean", "cosine"]
 DTypeName = Literal["auto", "float32", "float64"]
@@ -40,6 +41,9 @@ class Points:
         group: processes over which the rows are spread. Each is given the same X (a memory map or store, so that none
             holds it all) and reads its own blocks. ``n`` and row numbers are then those of its own rows, the first of
             which is row ``first`` of all ``total``; ``rows_anywhere`` and ``subset`` take numbers of all rows.
+        memory: bytes that may be held of the rows (the default is ``CACHE_BYTES``). Centered rows that need more than
+            half of it are made block by block in each pass, read ahead by a thread, and memory maps give their pages
+            back. Besides it there are the centroids, 24 bytes per row, and the products of a tile per thread.
 
     Raises:
         ConfigError: an unknown metric, dtype or device, or X is not a matrix.
@@ -55,6 +59,7 @@ class Points:
         dtype: DTypeName = "auto",
         device: str = "auto",
         group: Group = ALONE,
+        memory: int | None = None,
     ) -> None:
         if metric not in get_args(Metric):
             raise ConfigError("hierarchy.metric", f"{metric!r} is unknown", f"use one of {get_args(Metric)}")
@@ -67,15 +72,23 @@ class Points:
         self.dtype = _dtype(dtype, self.source.read(0, 1).dtype)
         self.device = resolve_device(device, "hierarchy.device")
         self.screen: torch.dtype | None = None  # of the products that screen; found out as they are made
+        held = self.n * self.d * self.dtype.itemsize
+        self.fits = held <= CACHE_BYTES if memory is None else 2 * held <= memory
         self.center, self.scale = self._measure()
         self._cache: list[Tensor] | None = None
-        if self.n * self.d * self.dtype.itemsize <= CACHE_BYTES:
+        if self.fits:
             self._cache = [self._center_block(*block) for block in self.blocks()]
+        self._ahead = ReadAhead(self._center_block, self.n, BLOCK)
 
     def blocks(self) -> Iterator[tuple[int, int]]:
         """Row ranges (start, stop) of the fixed blocks."""
         for start in range(0, self.n, BLOCK):
             yield start, min(start + BLOCK, self.n)
+
+    @property
+    def first_block(self) -> int:
+        """Number of the first block of this process among those of all."""
+        return self.first // BLOCK
 
     def steps(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
         """A range in steps that are small enough to hold in float64."""
@@ -84,7 +97,10 @@ class Points:
 
     def exact(self, start: int, stop: int) -> Float[np.ndarray, "m d"]:
         """Rows of a range in float64 (cosine: normalized)."""
-        return self._normalized(self.source.read(self.first + start, self.first + stop))
+        values = self.source.read(self.first + start, self.first + stop)
+        rows = self._normalized(values)
+        self._release(values)
+        return rows
 
     def exact_rows(self, rows: NDArray[np.int64]) -> Float[np.ndarray, "m d"]:
         """Given rows in float64 (cosine: normalized)."""
@@ -96,7 +112,7 @@ class Points:
 
     def centered(self, start: int, stop: int) -> Float[Tensor, "m d"]:
         """One block, centered and scaled, on the device."""
-        return self._center_block(start, stop) if self._cache is None else self._cache[start // BLOCK]
+        return self._ahead.get(start, stop) if self._cache is None else self._cache[start // BLOCK]
 
     def center_values(self, values: Float[np.ndarray, "m d"]) -> Float[np.ndarray, "m d"]:
         """Values in the space of the rows (e.g. centroids) centered and scaled as the points are, float64."""
@@ -110,7 +126,10 @@ class Points:
     def subset(self, rows: NDArray[np.int64], group: Group = ALONE) -> Self:
         """The given rows as points of their own, of this process or spread over a group."""
         dtype: DTypeName = "float64" if self.dtype == torch.float64 else "float32"
-        taken = take_rows(self.source, rows) if group.size == 1 else TakenRows(self.source, rows, *group.span(len(rows)))
+        taken = (
+            take_rows(self.source, rows) if group.size == 1 else TakenRows(self.source, rows, *group.span(len(rows)))
+        )
+        self._release(self.source.read(0, 1))
         return type(self)(taken, metric=self.metric, dtype=dtype, device=str(self.device), group=group)
 
     def fingerprint(self) -> str:
@@ -119,7 +138,9 @@ class Points:
         for start, stop in self.blocks():
             mark = 0
             for low, high in self.steps(start, stop):
-                mark = zlib.crc32(np.ascontiguousarray(self.source.read(self.first + low, self.first + high)), mark)
+                values = self.source.read(self.first + low, self.first + high)
+                mark = zlib.crc32(np.ascontiguousarray(values).tobytes(), mark)
+                self._release(values)
             marks.append(mark)
         kind = self.source.read(0, 1).dtype.str
         every = self.group.concatenated(np.array(marks, np.int64))
@@ -138,8 +159,10 @@ class Points:
         self, labels: Int[np.ndarray, " n"], values: Float[np.ndarray, " n"], k: int
     ) -> Float[np.ndarray, " k"]:
         """The same per label in [0, k)."""
-        blocks = [np.bincount(labels[low:high], values[low:high], minlength=k) for low, high in self.blocks()]
-        return self.group.ordered_sum([np.zeros(k), *blocks])
+        sums = [np.zeros(k)]
+        for low, high in self.blocks():
+            sums.append(np.bincount(labels[low:high], values[low:high], minlength=k).astype(np.float64))
+        return self.group.ordered_sum(sums)
 
     def counts(self, labels: Int[np.ndarray, " n"], k: int) -> Int[np.ndarray, " k"]:
         """How many rows of all processes have each label in [0, k)."""
@@ -156,6 +179,10 @@ class Points:
             _temper(rows)
             rows /= np.sqrt(np.square(rows).sum(1, keepdims=True))
         return rows
+
+    def _release(self, values: NDArray[Any]) -> None:
+        if not self.fits:
+            release(values)
 
     def _center_block(self, start: int, stop: int) -> Tensor:
         out = torch.empty(stop - start, self.d, dtype=self.dtype, device=self.device)
@@ -176,6 +203,7 @@ class Points:
                     rows = self._normalized(values)
                     totals[-1] += rows.sum(0)
                     low, high = np.minimum(low, rows.min(0)), np.maximum(high, rows.max(0))
+                    self._release(values)
         except DataError as found:
             error = found
         self.group.agree(error)
@@ -224,6 +252,8 @@ def _dtype(name: str, given: np.dtype[Any]) -> torch.dtype:
     return torch.float64 if name == "float64" else torch.float32
 
 
-def as_points(X: Any, *, metric: Metric = "euclidean", dtype: DTypeName = "auto", device: str = "auto") -> Points:
+def as_points(
+    X: Any, *, metric: Metric = "euclidean", dtype: DTypeName = "auto", device: str = "auto", memory: int | None = None
+) -> Points:
     """``X`` if it is ``Points`` already (the settings are then its own), else points made of it."""
-    return X if isinstance(X, Points) else Points(X, metric=metric, dtype=dtype, device=device)
+    return X if isinstance(X, Points) else Points(X, metric=metric, dtype=dtype, device=device, memory=memory)

@@ -46,7 +46,9 @@ def resampled_rows(
     size = max(size, int(np.searchsorted(kept, min(at_least, points.total))) + 1)
     best = _first_of_each(key, labels, n_clusters, size)
     group = points.group
-    rows, key, labels = (group.concatenated(values[best]) for values in (np.arange(points.n) + points.first, key, labels))
+    rows, key, labels = (
+        group.concatenated(values[best]) for values in (np.arange(points.n) + points.first, key, labels)
+    )
     return np.sort(rows[_first_of_each(key, labels, n_clusters, size)])
 
 

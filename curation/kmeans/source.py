@@ -1,5 +1,6 @@
 """Where the rows come from: an array, a memory map, a tensor or an embedding store, all read the same way."""
 
+import mmap
 from typing import Any, Protocol
 
 import numpy as np
@@ -80,6 +81,17 @@ def as_source(X: Any) -> Source:
 def _check_shape(shape: tuple[int, ...]) -> None:
     if len(shape) != 2 or 0 in shape:
         raise ConfigError("X", f"shape {tuple(shape)}", "give a non-empty array [n, d]")
+
+
+def release(values: Any) -> None:
+    """Give the pages of the memory map behind ``values`` back: they are in the page cache, not in this process's share.
+
+    Without it a pass over a map larger than memory makes all of it resident.
+    """
+    # A copy-on-write map ("c") would lose what was written to it.
+    if isinstance(values, np.memmap) and values.mode != "c" and hasattr(mmap, "MADV_DONTNEED"):
+        pages: mmap.mmap = values._mmap  # type: ignore[attr-defined]
+        pages.madvise(mmap.MADV_DONTNEED)
 
 
 def take_rows(source: Source, rows: NDArray[np.int64]) -> NDArray[Any]:

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from strata.curation.allocation import allocate
 from strata.curation.kmeans.checkpoints import RunState
 from strata.curation.kmeans.distance import assign, squared_distances
-from strata.curation.kmeans.flat import KMeansResult, kmeans
+from strata.curation.kmeans.flat import Algorithm, KMeansResult, kmeans
 from strata.curation.kmeans.init import InitName
 from strata.curation.kmeans.points import Points
 
@@ -21,6 +21,7 @@ class Settings:
     init: InitName = "k-means++"
     n_iter: int = 50
     tol: float = 0.0
+    algorithm: Algorithm = "lloyd"
 
 
 def cluster(
@@ -45,6 +46,7 @@ def cluster(
         init=settings.init,
         n_iter=settings.n_iter,
         tol=settings.tol,
+        algorithm=settings.algorithm,
         random_state=spawned(seed, 0),
         on_iteration=on_iteration,
         state=state,
@@ -79,6 +81,7 @@ def _split(
             init=settings.init,
             n_iter=settings.n_iter,
             tol=settings.tol,
+            algorithm=settings.algorithm,
             random_state=spawned(seed, 2, number),
             warn=False,
         ).centroids
