@@ -2,7 +2,8 @@
 
 import inspect
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Self, get_args
 
 import numpy as np
@@ -12,8 +13,10 @@ from numpy.typing import NDArray
 from strata.curation.device import resolve_device
 from strata.curation.errors import ConfigError
 from strata.curation.hierarchy import Hierarchy, Level
+from strata.curation.kmeans.checkpoints import Checkpoints
 from strata.curation.kmeans.distance import assign, squared_distances
 from strata.curation.kmeans.flat import Algorithm
+from strata.curation.kmeans.group import Group
 from strata.curation.kmeans.init import InitName
 from strata.curation.kmeans.level import LevelFit, fit_level
 from strata.curation.kmeans.memory import parse_memory
@@ -21,6 +24,7 @@ from strata.curation.kmeans.points import DTypeName, Metric, Points
 from strata.curation.kmeans.resample import ResampleBy
 from strata.curation.kmeans.source import as_source
 from strata.curation.kmeans.two_step import Settings, spawned
+from strata.curation.spread_hierarchy import save_spread
 
 _FIT_STREAM = 1 << 20  # spawn key of the draw of fit_fraction, beyond any level
 
@@ -52,6 +56,13 @@ class HierarchicalKMeans:
             holds up to 8 GB.
         random_state: seed; each level and step has its own stream of it. None takes a fresh one.
         verbose: progress bars with rate and time left on stderr.
+        checkpoint_dir: a folder (which all processes see) where the state is kept; a fit that was killed goes on from
+            there and ends with the same bytes, also with another number of processes. None: no checkpoints.
+        checkpoint_seconds: time between the states that are kept inside a run of k-means.
+
+    Where torch.distributed is initialized (by Lightning Fabric, or any way; see ``strata.curation.kmeans.group.join``)
+    ``fit`` is called on all processes with the same ``X``, a memory map or store that none reads as a whole. Each works
+    on its own rows; on the CPU the result is the same bytes as with one process. Centroids [k, d] are on every process.
 
     Attributes:
         hierarchy_: the tree with assignments, distances and centroids.
@@ -60,6 +71,8 @@ class HierarchicalKMeans:
         n_iter_: Lloyd iterations of the last k-means run of level 1.
         n_features_in_: d.
         levels_: one ``LevelFit`` per level: inertia, iterations and history of each run, seconds.
+        rows_: first and last + 1 of the rows of this process; ``labels_`` and ``levels_[0]`` have these only. With
+            several processes there is no ``hierarchy_``: ``save``, then ``Hierarchy.load``.
     """
 
     def __init__(
@@ -81,6 +94,8 @@ class HierarchicalKMeans:
         memory: int | str | None = None,
         random_state: int | None = 0,
         verbose: bool = True,
+        checkpoint_dir: str | Path | None = None,
+        checkpoint_seconds: float = 60.0,
     ) -> None:
         self.n_clusters = n_clusters
         self.n_resamples = n_resamples
@@ -98,6 +113,8 @@ class HierarchicalKMeans:
         self.memory = memory
         self.random_state = random_state
         self.verbose = verbose
+        self.checkpoint_dir = checkpoint_dir
+        self.checkpoint_seconds = checkpoint_seconds
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """The settings by name (scikit-learn's protocol: ``clone`` works)."""
@@ -121,38 +138,94 @@ class HierarchicalKMeans:
             ConfigError: a setting is wrong; the message names it.
             DataError: NaN or infinite values (or, with metric="cosine", rows of zeros); names the first rows.
         """
+        group = Group.current()
         source = as_source(X)
-        n = source.shape[0]
+        n, d = source.shape
         plan = self._plan(n)
+        _check_same(group, n, d)
         points = Points(
-            source, metric=self.metric, dtype=self.dtype, device=self.device, memory=parse_memory(self.memory)
+            source,
+            metric=self.metric,
+            dtype=self.dtype,
+            device=self.device,
+            memory=parse_memory(self.memory),
+            group=group,
         )
-        root = np.random.SeedSequence(self.random_state)
+        self.rows_ = (points.first, points.first + points.n)
+        root = np.random.SeedSequence(self.random_state if group.size == 1 else _shared_seed(group, self.random_state))
+        checkpoints = self._checkpoints(points)
         self.levels_: list[LevelFit] = []
-        tree: list[Level] = []
+        self._tree: list[Level] = []
+        self._group = group
         for number, arguments in enumerate(plan, 1):
             name = f"level {number}/{len(plan)}: {arguments['n_clusters'] * arguments['n_splits']} clusters"
             rows = self._fit_rows(n, root) if number == 1 and self.fit_fraction < 1 else None
             fitted = fit_level(
-                points if rows is None else points.subset(rows),
+                points if rows is None else points.subset(rows, group.worth(len(rows))),
                 **arguments,
                 seed=spawned(root, number),
                 name=name,
-                verbose=self.verbose,
+                verbose=self.verbose and group.rank == 0,
+                checkpoints=checkpoints,
+                state_name=f"level{number}",
             )
             if rows is not None:
                 fitted = _assign_all(points, fitted)
+            if number > 1:
+                fitted.labels = points.group.concatenated(fitted.labels)
+                fitted.squared_distances = points.group.concatenated(fitted.squared_distances)
             self.levels_.append(fitted)
-            tree.append(_tree_level(fitted, self.metric))
-            points = Points(fitted.centroids, metric=self.metric, dtype=self.dtype, device=self.device)
-        self.hierarchy_ = Hierarchy(tree)
+            self._tree.append(_tree_level(fitted, self.metric))
+            points = Points(
+                fitted.centroids,
+                metric=self.metric,
+                dtype=self.dtype,
+                device=self.device,
+                group=group.worth(len(fitted.centroids)),
+            )
         lowest = self.levels_[0]
         self.cluster_centers_: Float[np.ndarray, "k d"] = lowest.centroids
         self.labels_: Int[np.ndarray, " n"] = lowest.labels
         self.inertia_ = lowest.inertia
         self.n_iter_ = lowest.n_iter[-1]
-        self.n_features_in_ = source.shape[1]
+        self.n_features_in_ = d
+        self.__dict__.pop("hierarchy_", None)
+        if group.size == 1:
+            self.hierarchy_ = Hierarchy(self._tree)
         return self
+
+    def save(
+        self, path: str | Path, *, key: str = "", inputs: Mapping[str, str] | None = None, config: Any = None
+    ) -> None:
+        """Save the hierarchy as ``Hierarchy.save`` does; with several processes all call it, and each writes its rows.
+
+        Raises:
+            ConfigError: not fitted yet. DataError: the folder exists already.
+        """
+        self._check_fitted()
+        n = self._group.count(len(self.labels_))
+        save_spread(path, self._tree, self.rows_, n, self._group, key=key, inputs=inputs, config=config)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "hierarchy_" and "_group" in self.__dict__:
+            raise AttributeError(
+                f"hierarchy_: the rows are spread over {self._group.size} processes; call save(path) on all, "
+                "then Hierarchy.load(path)"
+            )
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def _check_fitted(self) -> None:
+        if "cluster_centers_" not in self.__dict__:
+            raise ConfigError("HierarchicalKMeans", "not fitted", "call fit(X) first")
+
+    def _checkpoints(self, points: Points) -> Checkpoints | None:
+        if self.checkpoint_dir is None:
+            return None
+        aside = ("checkpoint_dir", "checkpoint_seconds", "verbose", "memory", "device")
+        settings = {name: value for name, value in self.get_params().items() if name not in aside}
+        return Checkpoints.of_fit(
+            self.checkpoint_dir, settings, points.fingerprint(), points.group, self.checkpoint_seconds
+        )
 
     def fit_predict(self, X: Any, y: None = None) -> Int[np.ndarray, " n"]:
         """``fit`` and return the level-1 labels."""
@@ -164,8 +237,7 @@ class HierarchicalKMeans:
         Raises:
             ConfigError: not fitted yet, or another number of features.
         """
-        if not hasattr(self, "hierarchy_"):
-            raise ConfigError("HierarchicalKMeans", "not fitted", "call fit(X) first")
+        self._check_fitted()
         source = as_source(X)
         if source.shape[1] != self.n_features_in_:
             raise ConfigError("X", f"{source.shape[1]} features", f"give the {self.n_features_in_} it was fitted on")
@@ -197,6 +269,11 @@ class HierarchicalKMeans:
             raise ConfigError("hierarchy.tol", f"{self.tol!r}", "give a number of 0 or more")
         if self.random_state is not None and not (_is_whole(self.random_state) and self.random_state >= 0):
             raise ConfigError("hierarchy.random_state", f"{self.random_state!r}", "give a whole number >= 0, or None")
+        if not _is_number(self.checkpoint_seconds) or not self.checkpoint_seconds >= 0:
+            problem = f"{self.checkpoint_seconds!r}"
+            raise ConfigError("hierarchy.checkpoint_seconds", problem, "give a number of 0 or more")
+        if self.checkpoint_dir is not None and self.random_state is None:
+            raise ConfigError("hierarchy.checkpoint_dir", "random_state is None", "give a seed to resume from")
         k, depth = self.n_clusters, len(self.n_clusters)
         splits = per_level("n_splits", self.n_splits, depth, least=1)
         resamples = per_level("n_resamples", self.n_resamples, depth, least=0)
@@ -258,6 +335,19 @@ def per_level(name: str, value: int | Sequence[int], depth: int, least: int) -> 
     return [int(item) for item in values]
 
 
+def _check_same(group: Group, n: int, d: int) -> None:
+    shapes = group.concatenated(np.array([[n, d]]))
+    if (shapes != shapes[0]).any():
+        given = ", ".join(str(tuple(shape)) for shape in shapes.tolist())
+        raise ConfigError("X", f"the processes have arrays of {given}", "give all of them the same X, not their shares")
+
+
+def _shared_seed(group: Group, random_state: int | None) -> int:
+    """The seed of process 0, fresh if it is None."""
+    own = np.random.SeedSequence().generate_state(1)[0] if random_state is None else random_state
+    return int(group.from_rank(np.array([own], np.int64))[0])
+
+
 def _is_whole(value: object) -> bool:
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
@@ -270,7 +360,7 @@ def _assign_all(points: Points, fitted: LevelFit) -> LevelFit:
     """The level of a sample, with all points assigned to its centroids."""
     fitted.labels = assign(points, fitted.centroids)
     fitted.squared_distances = squared_distances(points, fitted.centroids, fitted.labels)
-    fitted.inertia = float(fitted.squared_distances.sum())
+    fitted.inertia = points.sum(fitted.squared_distances)
     return fitted
 
 

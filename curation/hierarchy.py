@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from strata.curation.allocation import allocate
 from strata.curation.arguments import real_number, seed_sequence, whole_array, whole_number
-from strata.curation.artifact import create_artifact, read_manifest
+from strata.curation.artifact import Draft, create_artifact, read_manifest
 from strata.curation.drawing import Within, draw_within
 from strata.curation.errors import ConfigError, DataError
 from strata.curation.level import Level, check_level, checked_distances, levels_of
@@ -285,15 +285,12 @@ class Hierarchy:
     ) -> None:
         """Write an artifact folder of kind "hierarchy"; see ``create_artifact`` for key, inputs and config."""
         with create_artifact(path, "hierarchy", key=key, inputs=inputs, config=config) as draft:
-            for number, level in enumerate(self.levels, 1):
-                folder = draft.path / f"level{number}"
-                folder.mkdir(exist_ok=True)
-                np.save(folder / "assignment.npy", level.assignment)
-                if level.centroids is not None:
-                    np.save(folder / "centroids.npy", level.centroids)
-                if level.distance is not None:
-                    np.save(folder / "distance.npy", level.distance)
-            draft.meta.update(n=self.n, n_clusters=list(self.n_clusters))
+            self.write(draft)
+
+    def write(self, draft: Draft) -> None:
+        """Write into an artifact folder of kind "hierarchy" that is being made."""
+        write_levels(draft, self.levels)
+        draft.meta.update(n=self.n, n_clusters=list(self.n_clusters))
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -342,6 +339,18 @@ class Hierarchy:
     def _flat_counts(self, n: int, max_repeats: int, random_state: int | None) -> NDArray[np.int64]:
         rng = _generator(random_state, 1)
         return draw_within(self.labels(self.n_levels), self._top_quotas(n, max_repeats, rng), "random", rng)
+
+
+def write_levels(draft: Draft, levels: Sequence[Level], first: int = 1) -> None:
+    """Write the files of levels ``first``, ``first + 1``, ..."""
+    for number, level in enumerate(levels, first):
+        folder = draft.path / f"level{number}"
+        folder.mkdir(exist_ok=True)
+        np.save(folder / "assignment.npy", level.assignment)
+        if level.centroids is not None:
+            np.save(folder / "centroids.npy", level.centroids)
+        if level.distance is not None:
+            np.save(folder / "distance.npy", level.distance)
 
 
 def _generator(random_state: int | None, stream: int) -> np.random.Generator:

@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
+from strata.curation.kmeans.checkpoints import RunState
 from strata.curation.kmeans.distance import CentroidTable, make_table, nearest_rows
 from strata.curation.kmeans.lloyd import LloydResult, Pass, Weight, lloyd, repaired, scaled
 from strata.curation.kmeans.match import TILE, Target
@@ -43,11 +44,13 @@ def pays(n: int, k: int) -> bool:
 
 def sample(points: Points, k: int, rng: np.random.Generator, weight: Weight) -> tuple[Points, Weight] | None:
     """The rows that seeds and first iterations see, with their weights; None where all rows are hardly more."""
-    if points.n < 1.5 * _SAMPLE * k:
+    if points.total < 1.5 * _SAMPLE * k:
         return None
-    rows = np.sort(rng.choice(points.n, _SAMPLE * k, replace=False))
+    rows = np.sort(rng.choice(points.total, _SAMPLE * k, replace=False))
     own = None if weight is None else weight[rows]
-    return None if own is not None and (own > 0).sum() < k else (points.subset(rows), own)
+    return (
+        None if own is not None and (own > 0).sum() < k else (points.subset(rows, points.group.worth(len(rows))), own)
+    )
 
 
 def accelerated(
@@ -61,6 +64,7 @@ def accelerated(
     weight: Weight = None,
     empty: Literal["keep", "repair"] = "keep",
     on_iteration: Callable[[], object] | None = None,
+    state: RunState | None = None,
     tile: int = TILE,
 ) -> LloydResult:
     """As ``lloyd``, with at most ``n_iter`` updates (besides those on the sample), from ``seed(points, weight)``.
@@ -68,11 +72,10 @@ def accelerated(
     It stops when an iteration lowers the inertia by less than 0.1 % (or ``tol`` where that is more). The inertias in
     ``history`` are those of each iteration's labels, the last one is that of the result.
     """
-    light = sample(points, k, rng, weight)
-    centroids = seed(points, weight) if light is None else seed(*light)
-    if light is not None:
-        few = min(n_iter, _SAMPLE_ITERATIONS)
-        centroids = _descend(NearPass(light[0], k, scaled(light[1])[0], tile), centroids, rng, few, tol, empty, None)[0]
+    begun = None if state is None else state.load(rng)
+    centroids = _begin(points, seed, k, rng, n_iter, tol, weight, empty, tile) if begun is None else begun[0]
+    if state is not None and begun is None:
+        state.save(centroids, [], rng)
     weight, unit = scaled(weight)
     run = NearPass(points, k, weight, tile)
     centroids, history = _descend(run, centroids, rng, n_iter, tol, empty, on_iteration)
@@ -81,6 +84,25 @@ def accelerated(
     return LloydResult(
         centroids, run.bounds.labels, len(history) - 1, changed == 0, [value * unit for value in history]
     )
+
+
+def _begin(
+    points: Points,
+    seed: Callable[[Points, Weight], Float[np.ndarray, "k d"]],
+    k: int,
+    rng: np.random.Generator,
+    n_iter: int,
+    tol: float,
+    weight: Weight,
+    empty: str,
+    tile: int,
+) -> Float[np.ndarray, "k d"]:
+    light = sample(points, k, rng, weight)
+    if light is None:
+        return seed(points, weight)
+    few = min(n_iter, _SAMPLE_ITERATIONS)
+    run = NearPass(light[0], k, scaled(light[1])[0], tile)
+    return _descend(run, seed(*light), rng, few, tol, empty, None)[0]
 
 
 def _descend(
@@ -134,7 +156,7 @@ class NearPass(Pass):
             self._label_near(start, stop, groups)
             changed += self.move(start, stop, before)
         self._table = None  # bounds say nothing about centroids that were not looked at
-        return changed
+        return self.gather(changed)
 
     def _label_near(self, start: int, stop: int, groups: "Groups") -> None:
         x, labels = self.points.centered(start, stop), self.bounds.labels[start:stop]

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from strata.curation.errors import ConfigError, DataError
 from strata.curation.kmeans.accelerated import accelerated, pays
+from strata.curation.kmeans.checkpoints import RunState
 from strata.curation.kmeans.distance import squared_distances
 from strata.curation.kmeans.init import InitName, initial_centroids
 from strata.curation.kmeans.lloyd import LloydResult, lloyd
@@ -52,6 +53,7 @@ def kmeans(
     memory: int | str | None = None,
     random_state: Seed = 0,
     on_iteration: Callable[[], object] | None = None,
+    state: RunState | None = None,
     tile: int = TILE,
     warn: bool = True,
 ) -> KMeansResult:
@@ -64,7 +66,7 @@ def kmeans(
         n_init: number of starts, each from another seed.
         algorithm: "lloyd": exact iterations. "accelerated": see ``strata.curation.kmeans.accelerated``. "auto":
             accelerated from 1,000 clusters on if there are 16 rows or more per cluster.
-        n_iter, tol, empty, on_iteration, tile: see ``lloyd``.
+        n_iter, tol, empty, on_iteration, state, tile: see ``lloyd``.
         metric: "euclidean", or "cosine" for spherical k-means: rows and centroids are normalized.
         sample_weight: non-negative weight of each row [n].
         dtype: of centroids and products; labels are exact in either. device: "auto", "cpu", "cuda".
@@ -77,9 +79,11 @@ def kmeans(
         DataError: NaN or infinite values; or weights that are negative, not finite, all zero or beyond 1e+-100.
     """
     points = as_points(X, metric=metric, dtype=dtype, device=device, memory=parse_memory(memory))
-    _check(points.n, n_clusters, n_init, n_iter, tol, empty)
+    _check(points.total, n_clusters, n_init, n_iter, tol, empty)
     if algorithm not in get_args(Algorithm):
         raise ConfigError("hierarchy.algorithm", f"{algorithm!r} is unknown", f"use one of {get_args(Algorithm)}")
+    if state is not None and n_init > 1:
+        raise ConfigError("n_init", f"{n_init} starts of a resumable run", "use 1")
     weight = None if sample_weight is None else _checked_weight(sample_weight, points.n)
     root = random_state if isinstance(random_state, np.random.SeedSequence) else np.random.SeedSequence(random_state)
     best: LloydResult | None = None
@@ -87,15 +91,15 @@ def kmeans(
         rng = np.random.default_rng(np.random.SeedSequence(root.entropy, spawn_key=(*root.spawn_key, start)))
         run = _run(
             points, n_clusters, init, rng, algorithm=algorithm, n_iter=n_iter, tol=tol, weight=weight, empty=empty,
-            on_iteration=on_iteration, tile=tile,
+            on_iteration=on_iteration, state=state, tile=tile,
         )  # fmt: skip
         if best is None or run.history[-1] < best.history[-1]:
             best = run
     assert best is not None
     distance = squared_distances(points, best.centroids, best.labels)
-    inertia = float(distance.sum() if weight is None else (distance * weight).sum())
+    inertia = points.sum(distance if weight is None else distance * weight)
     if warn:
-        warn_of_empty(best.labels, n_clusters)
+        warn_of_empty(points.counts(best.labels, n_clusters))
     return KMeansResult(best.centroids, best.labels, distance, inertia, best.n_iter, best.converged, best.history)
 
 
@@ -108,16 +112,21 @@ def _run(
     algorithm: Algorithm,
     **options: Any,
 ) -> LloydResult:
-    quick = algorithm == "accelerated" or (algorithm == "auto" and pays(points.n, k))
+    quick = algorithm == "accelerated" or (algorithm == "auto" and pays(points.total, k))
     how = ("scalable" if quick else "k-means++") if isinstance(init, str) and init == "auto" else init
     if quick and options["n_iter"]:
         return accelerated(points, lambda rows, own: initial_centroids(rows, k, how, rng, own), k, rng, **options)
-    return lloyd(points, initial_centroids(points, k, how, rng, options["weight"]), **options)
+    state = options["state"]
+    begun = None if state is None else state.load()
+    centroids = initial_centroids(points, k, how, rng, options["weight"]) if begun is None else begun[0]
+    if state is not None and begun is None:
+        state.save(centroids, [])
+    return lloyd(points, centroids, **options)
 
 
-def warn_of_empty(labels: Int[np.ndarray, " n"], k: int, name: str = "k-means") -> None:
-    """Warn if not every one of ``k`` clusters has points."""
-    distinct = int((np.bincount(labels, minlength=k) > 0).sum())
+def warn_of_empty(counts: Int[np.ndarray, " k"], name: str = "k-means") -> None:
+    """Warn if not every cluster has points."""
+    k, distinct = len(counts), int((counts > 0).sum())
     if distinct < k:
         warnings.warn(
             f"{name} found {distinct} distinct clusters of the {k} asked for: the others are empty "

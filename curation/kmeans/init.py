@@ -53,12 +53,12 @@ def initial_centroids(
     if init in ("auto", "k-means++"):
         rows = plus_plus(points, k, rng, weight)
     elif init == "random":
-        rows = _random(points.n, k, rng, weight)
+        rows = _random(points.total, k, rng, weight)
     elif init == "scalable":
         rows = _scalable(points, k, rng, weight)
     else:
         raise ConfigError("hierarchy.init", f"{init!r} is unknown", f"use one of {get_args(InitName)} or an array")
-    return points.exact_rows(rows).astype(points.numpy_dtype)
+    return points.rows_anywhere(rows).astype(points.numpy_dtype)
 
 
 def _random(n: int, k: int, rng: np.random.Generator, weight: Weight) -> NDArray[np.int64]:
@@ -73,7 +73,7 @@ def _random(n: int, k: int, rng: np.random.Generator, weight: Weight) -> NDArray
 
 def _scalable(points: Points, k: int, rng: np.random.Generator, weight: Weight) -> NDArray[np.int64]:
     groups = max(1, round(k**0.5))
-    sample = np.sort(rng.choice(points.n, min(points.n, groups * _SAMPLE_PER_GROUP), replace=False))
+    sample = np.sort(rng.choice(points.total, min(points.total, groups * _SAMPLE_PER_GROUP), replace=False))
     light = points.subset(sample)
     light_weight = None if weight is None else _weight(weight[sample])
     rows = plus_plus(light, groups, rng, light_weight)
@@ -81,16 +81,20 @@ def _scalable(points: Points, k: int, rng: np.random.Generator, weight: Weight) 
     coarse = lloyd(light, start, n_iter=_SAMPLE_ITERATIONS, weight=light_weight).centroids
     labels = assign(points, coarse)
     error = squared_distances(points, coarse, labels)
-    share = np.bincount(labels, error if weight is None else error * weight, minlength=groups)
-    sizes = np.bincount(labels, minlength=groups)
-    members = np.split(np.argsort(labels, kind="stable"), np.cumsum(sizes)[:-1])
+    share = points.sum_by_label(labels, error if weight is None else error * weight, groups)
+    sizes = points.counts(labels, groups)
     quotas = shares_to_counts(share, sizes, k)
-    seeds = [
-        own[plus_plus(points.subset(own), quota, rng, None if weight is None else _weight(weight[own]))]
-        for own, quota in zip(members, quotas.tolist(), strict=True)
-        if quota
-    ]
-    return np.concatenate(seeds)
+    streams = rng.integers(1 << 63, size=groups).tolist()  # one per group: processes share out the groups
+    found, numbers = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    for group, own in points.group.deal(labels, points.first, groups).items():
+        if quotas[group]:
+            own_weight = None if weight is None else _weight(weight[own])
+            light = points.subset(own)
+            found.append(own[plus_plus(light, int(quotas[group]), np.random.default_rng(streams[group]), own_weight)])
+            numbers.append(np.full(len(found[-1]), group))
+    order = np.argsort(points.group.concatenated(np.concatenate(numbers)), kind="stable")
+    seeds: NDArray[np.int64] = points.group.concatenated(np.concatenate(found))[order]
+    return seeds
 
 
 def _weight(weight: Float[np.ndarray, " m"]) -> Float[np.ndarray, " m"]:

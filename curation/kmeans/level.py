@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
+from strata.curation.kmeans.checkpoints import Checkpoints, RunState
 from strata.curation.kmeans.distance import assign, squared_distances
 from strata.curation.kmeans.flat import warn_of_empty
 from strata.curation.kmeans.points import Points
@@ -40,30 +41,52 @@ def fit_level(
     seed: np.random.SeedSequence,
     name: str = "k-means",
     verbose: bool = False,
+    checkpoints: Checkpoints | None = None,
+    state_name: str = "level",
 ) -> LevelFit:
     """Cluster the inputs of one level into ``n_clusters * n_splits``.
 
     After the first run, ``n_resamples`` times: keep ``resample_size`` points per cluster, cluster these alone from a
-    fresh start, and assign all inputs to the new centroids. The last run counts.
+    fresh start, and assign all inputs to the new centroids. The last run counts. With ``checkpoints`` the centroids are
+    kept after each run, and inside it, as ``state_name``; what is there is gone on from.
     """
     began = time.perf_counter()
-    total = n_clusters * n_splits
-    with progress((1 + n_resamples) * settings.n_iter, name, "iteration", disable=not verbose) as bar:
-        run = cluster(points, n_clusters, n_splits, settings, spawned(seed, 0), bar.update)
-        centroids, labels, distances = run.centroids, run.labels, run.squared_distances
-        inertias, n_iter, history = [run.inertia], [run.n_iter], [run.history]
-        for step in range(1, n_resamples + 1):
-            bar.update(step * settings.n_iter - bar.n)  # what an early stop has saved
-            rng = np.random.default_rng(spawned(seed, step, 0))
-            rows = resampled_rows(labels, distances, total, resample_size, resample_by, total, rng)
-            run = cluster(points.subset(rows), n_clusters, n_splits, settings, spawned(seed, step, 1), bar.update)
-            centroids = run.centroids
+    total, first, run_name = n_clusters * n_splits, 0, f"{state_name}-run"
+    inertias: list[float] = []
+    n_iter: list[int] = []
+    history: list[list[float]] = []
+    with progress(
+        (1 + n_resamples) * settings.n_iter, name, "iteration", disable=not verbose or points.group.rank > 0
+    ) as bar:
+        found = None if checkpoints is None else checkpoints.load(state_name)
+        if found is not None:
+            centroids, past = found
+            inertias, n_iter, history, first = past["inertias"], past["n_iter"], past["history"], past["run"] + 1
             labels = assign(points, centroids)
             distances = squared_distances(points, centroids, labels)
-            inertias.append(float(distances.sum()))
+        for step in range(first, n_resamples + 1):
+            bar.update(step * settings.n_iter - bar.n)  # what an early stop has saved
+            light, own_seed = points, spawned(seed, 0)
+            if step > 0:
+                rng = np.random.default_rng(spawned(seed, step, 0))
+                rows = resampled_rows(points, labels, distances, total, resample_size, resample_by, total, rng)
+                light, own_seed = points.subset(rows, points.group.worth(len(rows))), spawned(seed, step, 1)
+            state = None if checkpoints is None else RunState(checkpoints, f"{run_name}{step}")
+            run = cluster(light, n_clusters, n_splits, settings, own_seed, bar.update, state)
+            centroids, labels, distances = run.centroids, run.labels, run.squared_distances
+            if step > 0:
+                labels = assign(points, centroids)
+                distances = squared_distances(points, centroids, labels)
+            inertias.append(points.sum(distances))
             n_iter.append(run.n_iter)
             history.append(run.history)
+            if checkpoints is not None:
+                past = {"run": step, "inertias": inertias, "n_iter": n_iter, "history": history}
+                checkpoints.save(state_name, centroids, past)
+                checkpoints.remove(f"{run_name}{step}")
         bar.update(bar.total - bar.n)
-    warn_of_empty(labels, total, name)
+    counts = points.counts(labels, total)
+    if points.group.rank == 0:
+        warn_of_empty(counts, name)
     seconds = time.perf_counter() - began
     return LevelFit(centroids, labels, distances, inertias[-1], inertias, n_iter, history, seconds)

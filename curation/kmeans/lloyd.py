@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 
 from strata.curation.kmeans.bounds import Bounds
+from strata.curation.kmeans.checkpoints import RunState
 from strata.curation.kmeans.distance import CentroidTable, make_table, squared_distances
 from strata.curation.kmeans.match import TILE
 from strata.curation.kmeans.points import Points
@@ -38,6 +39,7 @@ def lloyd(
     weight: Weight = None,
     empty: Literal["keep", "repair"] = "keep",
     on_iteration: Callable[[], object] | None = None,
+    state: RunState | None = None,
     tile: int = TILE,
 ) -> LloydResult:
     """At most ``n_iter`` updates of the centroids; the labels returned are always those of the centroids returned.
@@ -52,16 +54,19 @@ def lloyd(
         empty: "keep": a cluster without points keeps its centroid (as the paper's code); "repair": it moves to the
             point farthest from its own centroid, each to another one.
         on_iteration: called after each update, for a progress bar.
+        state: where centroids are kept from time to time; if it has some, they are gone on from.
         tile: elements of a distance tile; the result does not depend on it.
     """
     weight, unit = scaled(weight)
     square = total_square(points, weight)
-    total_weight = points.n if weight is None else float(weight.sum())
+    total_weight = points.total if weight is None else float(weight.sum())
     stop_below = tol * square / points.scale**2 / max(total_weight, 1e-300) / points.d
     run = Pass(points, len(centroids), weight, tile)
+    begun = None if state is None else state.load()
+    centroids, history = (centroids, []) if begun is None else begun
     run.assign(centroids)
-    history = [run.sums.inertia(points, centroids, square) * unit]
-    converged, updates = False, 0
+    history = history or [run.sums.inertia(points, centroids, square) * unit]
+    converged, updates = False, len(history) - 1
     while updates < n_iter and not converged:
         updated = run.sums.means(points, centroids)
         if empty == "repair" and (run.sums.masses == 0).any():
@@ -72,6 +77,8 @@ def lloyd(
         history.append(run.sums.inertia(points, centroids, square) * unit)
         converged = moved <= stop_below or (changed == 0 and (empty == "keep" or bool(run.sums.masses.all())))
         updates += 1
+        if state is not None and not converged:
+            state.save(centroids, history)
         if on_iteration is not None:
             on_iteration()
     return LloydResult(centroids, run.bounds.labels, updates, converged, history)
@@ -87,7 +94,8 @@ class Pass:
     def __init__(self, points: Points, k: int, weight: Weight, tile: int = TILE) -> None:
         self.points, self.k, self.weight, self.tile = points, k, weight, tile
         self.bounds = Bounds(points.n)
-        self.sums = ClusterSums.zeros(k, points.d, points.n, weight)
+        self.own = ClusterSums.zeros(k, points.d, points.total, weight)  # of the rows of this process
+        self.sums = self.own  # of all rows, after ``gather``
         self._table: CentroidTable | None = None
 
     def assign(self, centroids: Float[np.ndarray, "k d"]) -> int:
@@ -100,7 +108,12 @@ class Pass:
             self.bounds.update(self.points, start, stop, drift, self.tile)
             changed += self.move(start, stop, before)
         self._table = table
-        return changed
+        return self.gather(changed)
+
+    def gather(self, changed: int) -> int:
+        """Add up the sums of all processes, and how many labels changed."""
+        self.sums = self.own.of_all(self.points)
+        return self.points.group.count(changed)
 
     def move(self, start: int, stop: int, before: Int[np.ndarray, " m"]) -> int:
         """Add the rows of a block whose label changed to their new sums, and take them from the old ones."""
@@ -110,9 +123,9 @@ class Pass:
             x = self.points.centered(start, stop)
             x = x if len(rows) == len(x) else x[torch.from_numpy(rows).to(x.device)]
             weight = None if self.weight is None else self.weight[start:stop][rows]
-            self.sums.add(x, after[rows], weight)
+            self.own.add(x, after[rows], weight)
             if before[rows[0]] >= 0:
-                self.sums.add(x, before[rows], weight, sign=-1)
+                self.own.add(x, before[rows], weight, sign=-1)
         return len(rows)
 
 
@@ -137,7 +150,10 @@ def repaired(
         distance *= weight > 0
     empty = np.flatnonzero(sums.masses == 0)
     farthest = np.argsort(-distance, kind="stable")[: len(empty)]
-    farthest = farthest[distance[farthest] > 0]  # none left to move to: fewer distinct points than clusters
+    far = points.group.concatenated(distance[farthest])
+    rows = points.group.concatenated(farthest + points.first)
+    order = np.argsort(-far, kind="stable")[: len(empty)]
+    rows = rows[order][far[order] > 0]  # none left to move to: fewer distinct points than clusters
     repaired = centroids.copy()
-    repaired[empty[: len(farthest)]] = points.exact_rows(farthest)
+    repaired[empty[: len(rows)]] = points.rows_anywhere(rows)
     return repaired

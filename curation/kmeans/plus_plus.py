@@ -34,29 +34,72 @@ def plus_plus(
     """
     distances = _GridDistances(points)
     start = None if weight is None else weight / weight.sum()
-    chosen = [int(rng.choice(points.n, p=start))]
+    chosen = [int(rng.choice(points.total, p=start))]
     closest = distances.to_rows(np.array(chosen))[0]
     if weight is not None:
         closest *= weight
     tries = 2 + int(math.log(k))
-    largest = max(2 * tries, min(_BATCH, _BATCH_ELEMENTS // points.n))
+    largest = max(2 * tries, min(_BATCH, _BATCH_ELEMENTS // points.total))
     while len(chosen) < k:
-        cumulative = np.cumsum(closest)
+        cumulative = np.cumsum(_block_sums(points, closest[None])[:, 0])
         if not cumulative[-1] > 0:
             break
         batch = min(largest, tries * max(2, len(chosen)), tries * (k - len(chosen) + 1) * 2)
-        draws = rng.random(batch) * cumulative[-1]
-        candidates = np.minimum(np.searchsorted(cumulative, draws, side="right"), points.n - 1)
-        candidates, keep = candidates[closest[candidates] > 0], rng.random(batch)
+        candidates = _drawn(points, closest, cumulative, rng.random(batch) * cumulative[-1])
+        at_candidates, keep = _values_at(points, closest[None], candidates)[0], rng.random(batch)
+        candidates, at_candidates = candidates[at_candidates > 0], at_candidates[at_candidates > 0]
         to_all = distances.to_rows(candidates)
         if weight is not None:
             to_all *= weight
-        closest = _consume(candidates, keep[: len(candidates)], to_all, closest, tries, k, chosen)
-    return _fill(chosen, k, points.n, rng)
+        closest = _consume(
+            points, candidates, at_candidates, keep[: len(candidates)], to_all, closest, tries, k, chosen
+        )
+    return _fill(chosen, k, points.total, rng)
+
+
+def _block_sums(points: Points, values: Float[np.ndarray, "r n"]) -> Float[np.ndarray, "b r"]:
+    """Sums of each of ``r`` numbers per row over the blocks of all processes."""
+    own = [values[:, start:stop].sum(1) for start, stop in points.blocks()]
+    sums: NDArray[np.float64] = points.group.concatenated(np.array(own, np.float64).reshape(-1, len(values)))
+    return sums
+
+
+def _drawn(
+    points: Points,
+    closest: Float[np.ndarray, " n"],
+    cumulative: Float[np.ndarray, " b"],
+    draws: Float[np.ndarray, " r"],
+) -> Int[np.ndarray, " r"]:
+    """Rows of all with these shares of the cumulative sum: the block first, then the row inside it by its owner."""
+    block = np.minimum(np.searchsorted(cumulative, draws, side="right"), len(cumulative) - 1)
+    left = draws - np.where(block > 0, cumulative[block - 1], 0.0)
+    rows = np.zeros(len(draws), np.int64)
+    for number, (start, stop) in enumerate(points.blocks(), points.first_block):
+        here = np.flatnonzero(block == number)
+        if len(here):
+            inside = np.searchsorted(np.cumsum(closest[start:stop]), left[here], side="right")
+            rows[here] = points.first + np.minimum(start + inside, stop - 1)
+    return points.group.sum(rows)
+
+
+def _values_at(
+    points: Points, values: Float[np.ndarray, "m n"], rows: Int[np.ndarray, " r"]
+) -> Float[np.ndarray, "m r"]:
+    """Columns of the given rows of all, from the processes that have them."""
+    local = rows - points.first
+    if points.group.size == 1:
+        taken: NDArray[np.float64] = values[:, local]
+        return taken
+    own = (local >= 0) & (local < points.n)
+    out = np.zeros((len(values), len(rows)))
+    out[:, own] = values[:, local[own]]
+    return points.group.sum(out.view(np.int64)).view(np.float64)  # as bits: all others are zero
 
 
 def _consume(
+    points: Points,
     candidates: NDArray[np.int64],
+    at_candidates: NDArray[np.float64],
     keep: NDArray[np.float64],
     to_all: NDArray[np.float64],
     closest: NDArray[np.float64],
@@ -65,16 +108,17 @@ def _consume(
     chosen: list[int],
 ) -> NDArray[np.float64]:
     """Add centers from a batch until it runs short; returns the new closest distances."""
-    drawn_at = keep * closest[candidates]
+    drawn_at, between = keep * at_candidates, _values_at(points, to_all, candidates)
     position = 0
     while len(chosen) < k:
-        accepted = np.flatnonzero(drawn_at[position:] < closest[candidates[position:]])[:tries] + position
+        accepted = np.flatnonzero(drawn_at[position:] < at_candidates[position:])[:tries] + position
         # The first draws of a batch were made under the present law: a full set is there even if the batch is small.
         if (len(accepted) < tries and position > 0) or len(accepted) == 0:
             break
         nearer = np.minimum(closest, to_all[accepted])
-        best = int(nearer.sum(1).argmin())
+        best = int(_block_sums(points, nearer).sum(0).argmin())
         closest = nearer[best]
+        at_candidates = np.minimum(at_candidates, between[accepted[best]])
         chosen.append(int(candidates[accepted[best]]))
         position = int(accepted[-1]) + 1
     return closest
@@ -103,7 +147,7 @@ class _GridDistances:
 
     def to_rows(self, rows: NDArray[np.int64]) -> Float[np.ndarray, "r n"]:
         """Distances of all points to the given rows."""
-        centers = self._grid(self.points.to_device(self.points.center_values(self.points.exact_rows(rows))))
+        centers = self._grid(self.points.to_device(self.points.center_values(self.points.rows_anywhere(rows))))
         squares = centers.square().sum(1)[:, None]
         out = np.empty((len(rows), self.points.n))
         with full_precision():

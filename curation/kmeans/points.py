@@ -1,19 +1,22 @@
 """The points of one k-means: rows of a source, centered and scaled for products, exact for comparisons."""
 
+import hashlib
 import math
+import zlib
 from collections.abc import Iterator
 from typing import Any, Literal, Self, get_args
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
 from strata.curation.device import resolve_device
 from strata.curation.errors import ConfigError, DataError
+from strata.curation.kmeans.group import ALONE, Group
 from strata.curation.kmeans.memory import ReadAhead
-from strata.curation.kmeans.source import BLOCK, as_source, release, take_rows
+from strata.curation.kmeans.source import BLOCK, TakenRows, as_source, release, take_rows
 
 Metric = Literal["euclidean", "cosine"]
 DTypeName = Literal["auto", "float32", "float64"]
@@ -35,6 +38,9 @@ class Points:
         metric: "euclidean", or "cosine": rows are normalized (spherical k-means).
         dtype: of the centroids and products; "auto" is float64 for float64 or integer rows, else float32.
         device: "auto" is CUDA where there is one.
+        group: processes over which the rows are spread. Each is given the same X (a memory map or store, so that none
+            holds it all) and reads its own blocks. ``n`` and row numbers are then those of its own rows, the first of
+            which is row ``first`` of all ``total``; ``rows_anywhere`` and ``subset`` take numbers of all rows.
         memory: bytes that may be held of the rows (the default is ``CACHE_BYTES``). Centered rows that need more than
             half of it are made block by block in each pass, read ahead by a thread, and memory maps give their pages
             back. Besides it there are the centroids, 24 bytes per row, and the products of a tile per thread.
@@ -52,13 +58,17 @@ class Points:
         metric: Metric = "euclidean",
         dtype: DTypeName = "auto",
         device: str = "auto",
+        group: Group = ALONE,
         memory: int | None = None,
     ) -> None:
         if metric not in get_args(Metric):
             raise ConfigError("hierarchy.metric", f"{metric!r} is unknown", f"use one of {get_args(Metric)}")
         self.source = as_source(X)
         self.metric: Metric = metric
-        self.n, self.d = self.source.shape
+        self.total, self.d = self.source.shape
+        self.group = group
+        self.first, stop = group.span(self.total)
+        self.n = stop - self.first
         self.dtype = _dtype(dtype, self.source.read(0, 1).dtype)
         self.device = resolve_device(device, "hierarchy.device")
         self.screen: torch.dtype | None = None  # of the products that screen; found out as they are made
@@ -75,6 +85,11 @@ class Points:
         for start in range(0, self.n, BLOCK):
             yield start, min(start + BLOCK, self.n)
 
+    @property
+    def first_block(self) -> int:
+        """Number of the first block of this process among those of all."""
+        return self.first // BLOCK
+
     def steps(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
         """A range in steps that are small enough to hold in float64."""
         for low in range(start, stop, STEP):
@@ -82,13 +97,17 @@ class Points:
 
     def exact(self, start: int, stop: int) -> Float[np.ndarray, "m d"]:
         """Rows of a range in float64 (cosine: normalized)."""
-        values = self.source.read(start, stop)
+        values = self.source.read(self.first + start, self.first + stop)
         rows = self._normalized(values)
         self._release(values)
         return rows
 
     def exact_rows(self, rows: NDArray[np.int64]) -> Float[np.ndarray, "m d"]:
         """Given rows in float64 (cosine: normalized)."""
+        return self.rows_anywhere(rows + self.first)
+
+    def rows_anywhere(self, rows: NDArray[np.int64]) -> Float[np.ndarray, "m d"]:
+        """As ``exact_rows``, of rows that may be those of other processes."""
         return self._normalized(take_rows(self.source, rows))
 
     def centered(self, start: int, stop: int) -> Float[Tensor, "m d"]:
@@ -104,12 +123,50 @@ class Points:
         """A float64 array on the device, in the dtype of the products."""
         return torch.from_numpy(values).to(self.device, self.dtype)
 
-    def subset(self, rows: NDArray[np.int64]) -> Self:
-        """The given rows as points of their own."""
+    def subset(self, rows: NDArray[np.int64], group: Group = ALONE) -> Self:
+        """The given rows as points of their own, of this process or spread over a group."""
         dtype: DTypeName = "float64" if self.dtype == torch.float64 else "float32"
-        taken = take_rows(self.source, rows)
+        taken = (
+            take_rows(self.source, rows) if group.size == 1 else TakenRows(self.source, rows, *group.span(len(rows)))
+        )
         self._release(self.source.read(0, 1))
-        return type(self)(taken, metric=self.metric, dtype=dtype, device=str(self.device))
+        return type(self)(taken, metric=self.metric, dtype=dtype, device=str(self.device), group=group)
+
+    def fingerprint(self) -> str:
+        """Hash of shape, type and values of the rows as given, the same for any number of processes: one more pass."""
+        marks = []
+        for start, stop in self.blocks():
+            mark = 0
+            for low, high in self.steps(start, stop):
+                values = self.source.read(self.first + low, self.first + high)
+                mark = zlib.crc32(np.ascontiguousarray(values).tobytes(), mark)
+                self._release(values)
+            marks.append(mark)
+        kind = self.source.read(0, 1).dtype.str
+        every = self.group.concatenated(np.array(marks, np.int64))
+        described = f"{self.total} {self.d} {kind} {self.dtype} {self.device.type} {self.center.tobytes().hex()}"
+        return hashlib.sha256(described.encode() + every.tobytes()).hexdigest()
+
+    def sum(self, values: Float[np.ndarray, " n"]) -> float:
+        """Sum of one number per row over the rows of all processes: float64, per block and then block by block."""
+        parts = np.array([values[start:stop].sum() for start, stop in self.blocks()], np.float64)
+        total = 0.0
+        for part in self.group.concatenated(parts).tolist():
+            total += part
+        return total
+
+    def sum_by_label(
+        self, labels: Int[np.ndarray, " n"], values: Float[np.ndarray, " n"], k: int
+    ) -> Float[np.ndarray, " k"]:
+        """The same per label in [0, k)."""
+        sums = [np.zeros(k)]
+        for low, high in self.blocks():
+            sums.append(np.bincount(labels[low:high], values[low:high], minlength=k).astype(np.float64))
+        return self.group.ordered_sum(sums)
+
+    def counts(self, labels: Int[np.ndarray, " n"], k: int) -> Int[np.ndarray, " k"]:
+        """How many rows of all processes have each label in [0, k)."""
+        return self.group.sum(np.bincount(labels, minlength=k))
 
     @property
     def numpy_dtype(self) -> Any:
@@ -135,15 +192,23 @@ class Points:
 
     def _measure(self) -> tuple[NDArray[np.float64], float]:
         """Mean of the rows, and the power of two that brings all centered values into [-1, 1]."""
-        total, low, high = np.zeros(self.d), np.full(self.d, np.inf), np.full(self.d, -np.inf)
-        for start, stop in self.steps(0, self.n):
-            values = self.source.read(start, stop)
-            _check_rows(values, start, self.metric)
-            rows = self._normalized(values)
-            total += rows.sum(0)
-            low, high = np.minimum(low, rows.min(0)), np.maximum(high, rows.max(0))
-            self._release(values)
-        center = total / self.n
+        low, high = np.full(self.d, np.inf), np.full(self.d, -np.inf)
+        totals, error = [np.zeros(self.d)], None
+        try:
+            for block in self.blocks():
+                totals.append(np.zeros(self.d))
+                for start, stop in self.steps(*block):
+                    values = self.source.read(self.first + start, self.first + stop)
+                    _check_rows(values, self.first + start, self.metric)
+                    rows = self._normalized(values)
+                    totals[-1] += rows.sum(0)
+                    low, high = np.minimum(low, rows.min(0)), np.maximum(high, rows.max(0))
+                    self._release(values)
+        except DataError as found:
+            error = found
+        self.group.agree(error)
+        center = self.group.ordered_sum(totals) / self.total
+        low, high = self.group.smallest(low), -self.group.smallest(-high)
         reach = float(np.maximum(high - center, center - low).max())
         if 0 < reach < (SMALLEST if self.dtype == torch.float64 else 1e-43):
             raise DataError(f"X differs by {reach:.1e} at most in all rows, too little for {self.dtype}; multiply it")

@@ -39,6 +39,25 @@ class ArrayRows:
         return taken
 
 
+class TakenRows:
+    """Given rows of another source as a source; those from ``first`` to ``last`` are read once and held."""
+
+    def __init__(self, source: Source, rows: NDArray[np.int64], first: int, last: int) -> None:
+        self.source, self.rows, self.first, self.last = source, rows, first, last
+        self.shape: tuple[int, int] = (len(rows), source.shape[1])
+        self.held = take_rows(source, rows[first:last])
+
+    def read(self, start: int, stop: int) -> NDArray[Any]:
+        """Rows ``start`` to ``stop``."""
+        if self.first <= start and stop <= self.last:
+            return self.held[start - self.first : stop - self.first]
+        return take_rows(self.source, self.rows[start:stop])
+
+    def take(self, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """The given rows, in the given order."""
+        return take_rows(self.source, self.rows[rows])
+
+
 def as_source(X: Any) -> Source:
     """Anything [n, d] as a source: an object with ``shape`` and ``read(start, stop)`` is one already.
 

@@ -7,7 +7,7 @@ and added to the other without a trace: an iteration costs only what moves.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numba
@@ -76,6 +76,12 @@ class ClusterSums:
         sums.index_add_(0, index, values.round_().long())  # in any order: whole numbers
         self.totals += sign * sums.cpu().numpy()
 
+    def of_all(self, points: Points) -> "ClusterSums":
+        """The sums over all processes."""
+        if points.group.size == 1:
+            return self
+        return replace(self, totals=points.group.sum(self.totals), masses=points.group.sum(self.masses))
+
     def means(self, points: Points, previous: Float[np.ndarray, "k d"]) -> Float[np.ndarray, "k d"]:
         """Centroids in the space and dtype of the rows; an empty cluster keeps its previous one.
 
@@ -108,10 +114,13 @@ def _add_rows(totals: Any, values: Any, labels: Any, factor: Any, grid: float, l
 
 def total_square(points: Points, weight: Float[np.ndarray, " n"] | None = None) -> float:
     """Sum of the squared norms of the centered points (times their weights), float64, block by block."""
-    total = 0.0
+    parts = []
     for start, stop in points.blocks():
         squares = _squares(points.centered(start, stop).cpu().numpy())
-        total += float((squares if weight is None else squares * weight[start:stop]).sum())
+        parts.append((squares if weight is None else squares * weight[start:stop]).sum())
+    total = 0.0
+    for part in points.group.concatenated(np.array(parts, np.float64)).tolist():
+        total += part
     return total
 
 

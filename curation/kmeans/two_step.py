@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from strata.curation.allocation import allocate
+from strata.curation.kmeans.checkpoints import RunState
 from strata.curation.kmeans.distance import assign, squared_distances
 from strata.curation.kmeans.flat import Algorithm, KMeansResult, kmeans
 from strata.curation.kmeans.init import InitName
@@ -30,6 +31,7 @@ def cluster(
     settings: Settings,
     seed: np.random.SeedSequence,
     on_iteration: Callable[[], object] | None = None,
+    state: RunState | None = None,
 ) -> KMeansResult:
     """``n_clusters * n_splits`` clusters: plain k-means, or for n_splits > 1 k-means and then each cluster split.
 
@@ -47,6 +49,7 @@ def cluster(
         algorithm=settings.algorithm,
         random_state=spawned(seed, 0),
         on_iteration=on_iteration,
+        state=state,
         warn=False,
     )
     if n_splits == 1:
@@ -55,7 +58,7 @@ def cluster(
     labels = assign(points, centroids)
     distances = squared_distances(points, centroids, labels)
     return replace(
-        first, centroids=centroids, labels=labels, squared_distances=distances, inertia=float(distances.sum())
+        first, centroids=centroids, labels=labels, squared_distances=distances, inertia=points.sum(distances)
     )
 
 
@@ -67,14 +70,14 @@ def _split(
     settings: Settings,
     seed: np.random.SeedSequence,
 ) -> Float[np.ndarray, "k d"]:
-    sizes = np.bincount(labels, minlength=n_clusters)
+    sizes = points.counts(labels, n_clusters)
     rng = np.random.default_rng(spawned(seed, 1))
     parts = allocate(np.array([n_clusters * n_splits]), sizes, np.zeros(n_clusters, np.int64), rng)
-    members = np.split(np.argsort(labels, kind="stable"), np.cumsum(sizes)[:-1])
+    # Every process splits its share of the clusters by itself.
     centroids = [
         kmeans(
             points.subset(rows),
-            k,
+            int(parts[number]),
             init=settings.init,
             n_iter=settings.n_iter,
             tol=settings.tol,
@@ -82,10 +85,13 @@ def _split(
             random_state=spawned(seed, 2, number),
             warn=False,
         ).centroids
-        for number, (rows, k) in enumerate(zip(members, parts.tolist(), strict=True))
-        if k
+        for number, rows in points.group.deal(labels, points.first, n_clusters).items()
+        if parts[number]
     ]
-    return np.concatenate(centroids)
+    split = points.group.concatenated(np.concatenate([np.empty((0, points.d), points.numpy_dtype), *centroids]))
+    owner = np.repeat(np.arange(n_clusters), parts)
+    order = np.lexsort((owner, owner % points.group.size))  # as the processes have given them
+    return split[np.argsort(order)]
 
 
 def spawned(seed: np.random.SeedSequence, *keys: int) -> np.random.SeedSequence:

@@ -86,13 +86,24 @@ def test_resampling_against_a_naive_algorithm_1(by):
 
 
 def test_resampled_rows():
+    points = Points(np.arange(6.0)[:, None])
     labels, distance = np.array([0, 0, 0, 2, 2, 0]), np.array([3.0, 1, 1, 5, 4, 0])
     rng = np.random.default_rng(0)
-    assert resampled_rows(labels, distance, 3, 2, "closest", 1, rng).tolist() == [1, 3, 4, 5]  # 1 before 2: lower row
-    assert resampled_rows(labels, distance, 3, 1, "closest", 1, rng).tolist() == [4, 5]
-    assert resampled_rows(labels, distance, 3, 1, "closest", 3, rng).tolist() == [1, 3, 4, 5]  # B4: 1 each is too few
-    assert resampled_rows(labels, distance, 3, 9, "closest", 6, rng).tolist() == [0, 1, 2, 3, 4, 5]
-    draws = [resampled_rows(labels, distance, 3, 2, "random", 1, np.random.default_rng(s)) for s in range(800)]
+    assert resampled_rows(points, labels, distance, 3, 2, "closest", 1, rng).tolist() == [
+        1,
+        3,
+        4,
+        5,
+    ]  # 1 before 2: lower row
+    assert resampled_rows(points, labels, distance, 3, 1, "closest", 1, rng).tolist() == [4, 5]
+    assert resampled_rows(points, labels, distance, 3, 1, "closest", 3, rng).tolist() == [
+        1,
+        3,
+        4,
+        5,
+    ]  # B4: 1 each is too few
+    assert resampled_rows(points, labels, distance, 3, 9, "closest", 6, rng).tolist() == [0, 1, 2, 3, 4, 5]
+    draws = [resampled_rows(points, labels, distance, 3, 2, "random", 1, np.random.default_rng(s)) for s in range(800)]
     seen = np.bincount(np.concatenate(draws), minlength=6) / 800
     assert np.abs(seen[[0, 1, 2, 5]] - 0.5).max() < 0.07 and seen[3] == seen[4] == 1
 
