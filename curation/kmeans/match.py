@@ -83,7 +83,7 @@ def match(x: Float[Tensor, "m d"], target: Target, dtype: torch.dtype, *, tile: 
     m, u = len(x), len(target.values)
     width = min(u, _WIDTH, max(256, tile // 256))
     height = max(16, min(tile // width, 8192))
-    result = Match(np.empty(m, np.int32), np.empty(m), np.empty(m), np.empty(m, np.uint8), np.empty((0, 2), np.int64))
+    result = Match(np.zeros(m, np.int32), np.empty(m), np.empty(m), np.empty(m, np.uint8), np.empty((0, 2), np.int64))
     target.side(dtype)
     pairs: dict[int, NDArray[np.int64]] = {}
 
