@@ -1,19 +1,18 @@
 """A whole ``HierarchicalKMeans.fit`` from its settings: work and memory of every level and phase."""
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from strata.curation.cost import memory, steps
-from strata.curation.cost.steps import Course
 from strata.curation.cost.work import Rates, Work
 from strata.curation.hierarchical_kmeans import HierarchicalKMeans, per_level
+from strata.curation.kmeans.accelerated import pays
+from strata.curation.kmeans.flat import Algorithm
 from strata.curation.kmeans.init import InitName
 
-ALGORITHM = "exact Lloyd, pruned by bounds"  # what is modelled; another engine brings formulas of its own in steps.py
 WIDE_FEATURES, WIDE_CLUSTERS = 16, 64  # from here on screens are in low precision, see kmeans.distance
-CourseOf = Callable[[float, float, int], Course]
 
 
 @dataclass(frozen=True)
@@ -37,6 +36,7 @@ class LevelCost:
     n: int
     k: int
     splits: int
+    algorithm: str  # "lloyd" or "accelerated"; of the first k-means
     chunks: memory.Chunks
     phases: tuple[Phase, ...]
 
@@ -57,8 +57,24 @@ class Job:
     n_iter: int
     itemsize: int
     threads: int
-    course: CourseOf
+    algorithm: Algorithm
+    worst: bool
     devices: int = 1  # that share the rows; each has all centroids
+
+    @property
+    def quick(self) -> bool:
+        """Whether the accelerated algorithm runs: asked for, or chosen as ``kmeans.flat`` chooses."""
+        return self.algorithm == "accelerated" or (self.algorithm == "auto" and pays(int(self.n), int(self.k)))
+
+    @property
+    def seeds(self) -> InitName:
+        """The init that "auto" means."""
+        return self.init if self.init != "auto" else "scalable" if self.quick else "k-means++"
+
+    @property
+    def seen(self) -> float:
+        """Rows that the init sees."""
+        return steps.seen_first(self.n, self.k) if self.quick else self.n
 
     @property
     def rows(self) -> float:
@@ -82,15 +98,19 @@ class Job:
 
     def seeding(self) -> Work:
         """Work of the init."""
-        return steps.seeding(self.init, self.n, self.d, self.k, self.cached)
+        sampled = self.seen < self.n
+        read = steps.prepare(self.seen, self.d) if sampled else Work()
+        return read + steps.seeding(self.seeds, self.seen, self.d, self.k, self.cached or sampled)
 
     def iterating(self) -> Work:
         """Work of the iterations."""
-        return steps.lloyd(self.n, self.d, self.k, self.course(self.n, self.k, self.n_iter), self.cached)
+        expected, run = (steps.expected_accelerated, steps.accelerated) if self.quick else (steps.expected, steps.lloyd)
+        course = (steps.most if self.worst else expected)(self.n, self.k, self.n_iter)
+        return run(self.n, self.d, self.k, course, self.cached)
 
     def seeding_memory(self) -> float:
         """Peak of the init with the points."""
-        return self.held + memory.seeding(self.init, self.rows, self.d, self.k, self.itemsize)
+        return self.held + memory.seeding(self.seeds, self.seen / self.devices, self.d, self.k, self.itemsize)
 
     def iterating_memory(self) -> float:
         """Peak of the iterations with the points."""
@@ -127,11 +147,11 @@ def cost_of_fit(
     kept = per_level("resample_size", model.resample_size, depth, 1)
     splits = per_level("n_splits", model.n_splits, depth, 1)
     inits: list[Any] = [model.init] * depth if isinstance(model.init, str) else list(model.init)
+    algorithm: Algorithm = model.algorithm
     size = itemsize or (8 if settings.get("dtype") == "float64" else 4)
-    course = steps.most if worst else steps.expected
     levels, inputs, held = [], n, model.fit_fraction
     for number, k in enumerate(model.n_clusters):
-        job = Job(inputs * held, d, k, inits[number], model.n_iter, size, threads, course, devices)
+        job = Job(inputs * held, d, k, inits[number], model.n_iter, size, threads, algorithm, worst, devices)
         levels.append(_level(inputs, job, splits[number], resamples[number], kept[number]))
         inputs, held = k * splits[number], 1.0
     return levels
@@ -147,8 +167,8 @@ def _level(n: int, job: Job, splits: int, resamples: int, resample_size: int) ->
         phases.append(_resampling(replace(every, n=job.n), k, splits, resample_size, resamples))
     if sampled:
         phases.append(_assigned("assign all", every))
-    chunks = memory.chunks(job.rows, job.d, k, job.itemsize, job.init)
-    return LevelCost(n, k, splits, chunks, tuple(phases))
+    chunks = memory.chunks(job.rows, job.d, k, job.itemsize, job.seeds)
+    return LevelCost(n, k, splits, "accelerated" if job.quick else "lloyd", chunks, tuple(phases))
 
 
 def _kmeans(job: Job, splits: int) -> list[Phase]:

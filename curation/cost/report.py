@@ -1,7 +1,7 @@
 """The plan of a clustering as text."""
 
 from strata.curation.cost.amounts import duration, size
-from strata.curation.cost.fit import ALGORITHM, LevelCost, Phase, cost_of_sampling, peak_memory, total_seconds
+from strata.curation.cost.fit import LevelCost, Phase, cost_of_sampling, peak_memory, total_seconds
 from strata.curation.cost.splits import Proposal
 from strata.curation.cost.work import Rates
 
@@ -41,7 +41,7 @@ def describe(
     time, longest = (total_seconds(some, rates, threads, devices) for some in (levels, worst))
     flop, peak = sum(phase.work.flop for level in levels for phase in level.phases), peak_memory(levels, devices)
     lines.append(f"total: {flop:.1e} FLOP, {duration(time)} expected, {duration(longest)} at most; peak {size(peak)}")
-    lines.append(f"modelled: {ALGORITHM}, d = {d}; {threads} thread(s), {devices} device(s)" + _ideal(devices))
+    lines.append(f"modelled: {d} features, {threads} thread(s), {devices} device(s)" + _ideal(devices))
     lines.append(_verdict(peak, memory))
     for number, level in enumerate(levels, 1):
         lines.append(f"level {number}: {_chunks(level)}")
@@ -65,7 +65,8 @@ def _chunks(level: LevelCost) -> str:
     chunks = level.chunks
     rows = "all centered rows stay in memory" if chunks.cached else "every pass reads and centers the rows again"
     seeds = f", {chunks.batch} candidates of k-means++ at once" if chunks.batch else ""
-    return f"blocks of {chunks.block:,} rows, tiles of {chunks.tile[0]:,} x {chunks.tile[1]:,} distances{seeds}; {rows}"
+    tiles = f"tiles of {chunks.tile[0]:,} x {chunks.tile[1]:,} distances"
+    return f"{level.algorithm}; blocks of {chunks.block:,} rows, {tiles}{seeds}; {rows}"
 
 
 def _proposed(item: Proposal) -> str:

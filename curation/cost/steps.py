@@ -1,9 +1,11 @@
 """The steps of a k-means, as amounts of work: each formula follows one function of ``strata.curation.kmeans``.
 
-Modelled is the engine's exact Lloyd (``kmeans.lloyd``: full first pass, then passes pruned by bounds) with its greedy
-k-means++ drawn in batches and its scalable init. Products, distances and sorts are counted; bytes are those that the
-numpy and torch passes read and write. What depends on the data (how soon labels settle, how much the bounds prune) is a
-``Course``: expected, fitted on measured runs, or the most that can be.
+Modelled are the two algorithms of ``kmeans.flat``: "lloyd" (exact: a full first pass, then passes pruned by bounds) and
+"accelerated" (seeds and first iterations on a sample, over-relaxed updates, lists of near centroids for many clusters,
+an exact last pass); with greedy k-means++ drawn in batches, or the scalable init. A new algorithm needs a function here
+and a line in ``fit.Job``. Products, distances and sorts are counted; bytes are those that the numpy and torch passes
+read and write. What depends on the data (how soon labels settle, how much the bounds prune) is a ``Course``: expected,
+fitted on measured runs, or the most that can be.
 """
 
 import math
@@ -20,8 +22,14 @@ _NEAREST = 12_000, 90  # bytes per row and per value: winners looked at again in
 _BOUNDS = 4_000, 60, 2_400  # bytes per row, value of a row and value of a centroid that a pass takes beside products
 _AGAIN = 100  # bytes per value to read and center the rows once more, where no centered copy is kept
 _GRID = 250  # bytes per value that k-means++ rounds to its grid in every batch
+_CLOSE = 6  # times the distances of a list
 _REUSED = 32 << 20  # bytes up to which malloc gives an array memory that was used before: cheaper than fresh pages
 _GROUP_ROWS, _GROUP_ITERATIONS = 64, 10  # the sample of the scalable init, see kmeans.init
+
+
+# Of kmeans.accelerated:
+SAMPLE, SAMPLE_ITERATIONS = 40, 5  # rows per cluster that seeds and first iterations see
+LISTS, GROUP, NEAR = 4096, 32, (256, 1024)  # clusters from which lists are used, centroids of a group and of a list
 
 
 @dataclass(frozen=True)
@@ -73,6 +81,45 @@ def lloyd(n: float, d: int, k: float, course: Course, cached: bool = True) -> Wo
     each = course.share * nearest(n, d, k) + Work(moved=beside, calls=20)
     passes = 2 + course.iterations  # the squared norms are one
     return first + course.iterations * each + passes * again(n, d, cached) + distances(n, d)
+
+
+def expected_accelerated(n: float, k: float, n_iter: int) -> Course:
+    """As ``expected``, of the accelerated algorithm: it stops when an iteration gains less than 0.1 %."""
+    return Course(min(n_iter, 12), 0.7)
+
+
+def seen_first(n: float, k: float) -> float:
+    """Rows that seeds and first iterations of the accelerated algorithm see."""
+    return n if n < 1.5 * SAMPLE * k else SAMPLE * k
+
+
+def accelerated(n: float, d: int, k: float, course: Course, cached: bool = True) -> Work:
+    """``accelerated.accelerated`` after its seeds: iterations on the sample and on all rows, and the exact last pass."""
+    rows = seen_first(n, k)
+    on_sample = (
+        _descent(rows, d, k, Course(min(SAMPLE_ITERATIONS, course.iterations), 1.0), True) if rows < n else Work()
+    )
+    return on_sample + _descent(n, d, k, course, cached) + nearest(n, d, k, cached) + distances(n, d)
+
+
+def _descent(n: float, d: int, k: float, course: Course, cached: bool) -> Work:
+    beside = Work(moved=n * _BOUNDS[0] + n * d * _BOUNDS[1] + k * d * _BOUNDS[2], calls=20) + again(n, d, cached)
+    if k < LISTS:
+        first = nearest(n, d, k, cached) + beside
+        return first + max(0.0, course.iterations - 1) * (course.share * nearest(n, d, k) + beside)
+    listed = min(k, max(NEAR[0], min(NEAR[1], k // 8)) + GROUP)
+    groups = k // GROUP
+    blocks = math.ceil(n / BLOCK)
+    grouping = prepare(k, d) + lloyd(k, d, groups, Course(3, 1.0)) + Work(
+        exact=2 * k * groups * d, moved=k * groups * 60, calls=groups * 4
+    )  # fmt: skip
+    # every list is made ready (copied, rounded, its norms) once an iteration, and met again in each block
+    lists = Work(moved=groups * listed * (d * 40 + 100), calls=groups * blocks * 3)
+    # near centroids are hard to tell apart in low precision: measured, a list costs as many more distances
+    each = (
+        nearest(n, d, listed) + Work(pairs=_CLOSE * n * listed, moved=n * d * 16) + sort(n) + grouping + lists + beside
+    )
+    return nearest(n, d, groups, cached) + course.iterations * each
 
 
 def tries(k: float) -> int:

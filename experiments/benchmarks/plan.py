@@ -92,9 +92,11 @@ def predicted(case: Case) -> tuple[float, float, float]:
 def compare(cases: list[Case]) -> str:
     """A Markdown report."""
     lines = [
-        f"{platform.machine()}, {os.cpu_count()} cores, one thread, CPU seconds; load {os.getloadavg()[0]:.1f}; commit {git_commit()}.",
+        f"{platform.machine()}, {os.cpu_count()} cores, one thread, CPU seconds; load {os.getloadavg()[0]:.1f}; "
+        f"commit {git_commit()}.",
         "",
-        "| data | n x d | settings | predicted s | at most s | actual s | actual / predicted | predicted MB | actual MB |",
+        "| data | n x d | settings | predicted s | at most s | actual s | actual / predicted | predicted MB "
+        "| actual MB |",
         "|:--|--:|:--|--:|--:|--:|--:|--:|--:|",
     ]
     ratios = []
@@ -103,6 +105,7 @@ def compare(cases: list[Case]) -> str:
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
             seconds, grown = pool.submit(actual, case).result()
         ratios.append(seconds / expected)
+        print(case, f"{seconds:.2f} s, {ratios[-1]:.2f} of predicted", flush=True)
         settings = ", ".join(f"{name} {value}" for name, value in case.settings.items())
         lines.append(
             f"| {case.data} | {case.n:,} x {case.d} | {settings} | {expected:.2f} | {most:.2f} | {seconds:.2f} "
