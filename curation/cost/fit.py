@@ -12,6 +12,7 @@ from strata.curation.kmeans.accelerated import pays
 from strata.curation.kmeans.flat import Algorithm
 from strata.curation.kmeans.init import InitName
 
+FLOAT64 = 2.0  # what iterations do beside products, on float64 rows against float32: rounded, decided in float64
 WIDE_FEATURES, WIDE_CLUSTERS = 16, 64  # from here on screens are in low precision, see kmeans.distance
 
 
@@ -106,7 +107,8 @@ class Job:
         """Work of the iterations."""
         expected, run = (steps.expected_accelerated, steps.accelerated) if self.quick else (steps.expected, steps.lloyd)
         course = (steps.most if self.worst else expected)(self.n, self.k, self.n_iter)
-        return run(self.n, self.d, self.k, course, self.cached)
+        work = run(self.n, self.d, self.k, course, self.cached)
+        return work if self.itemsize < 8 else work + (FLOAT64 - 1) * replace(work, screen=0.0, exact=0.0)
 
     def seeding_memory(self) -> float:
         """Peak of the init with the points."""
@@ -219,4 +221,4 @@ def total_seconds(levels: list[LevelCost], rates: Rates, threads: int = 1, devic
 def peak_memory(levels: list[LevelCost], devices: int = 1) -> float:
     """Largest of all phases, with the labels and distances of the rows and centroids that the tree keeps."""
     tree = levels[0].n * 16.0 / devices
-    return tree + max(phase.memory for level in levels for phase in level.phases)
+    return tree + memory.FIXED + max(phase.memory for level in levels for phase in level.phases)

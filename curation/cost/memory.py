@@ -8,6 +8,7 @@ from strata.curation.kmeans.match import TILE
 from strata.curation.kmeans.points import CACHE_BYTES, STEP
 from strata.curation.kmeans.source import BLOCK
 
+FIXED = 64 << 20  # buffers of threads and what the allocator keeps
 _PER_ROW = 48  # labels, two bounds and their temporaries, the float64 distance
 _SORT_PER_ROW = 40  # keys, order, rank
 
@@ -47,8 +48,9 @@ def centroids(k: float, d: int, itemsize: int) -> float:
 
 
 def plus_plus(n: float, d: int, k: float) -> float:
-    """Distances of a batch to all rows, those of a center's candidates twice, two blocks on the grid, norms."""
-    return (batch_size(n, k) + 2 * tries(k) + 4) * n * 8 + 2 * min(n, BLOCK) * d * 8
+    """Distances of this batch and the last to all rows, those of a center's candidates twice; of a block, on the grid."""
+    batch = batch_size(n, k)
+    return (2 * batch + 2 * tries(k) + 4) * n * 8 + min(n, BLOCK) * (batch + 2 * d) * 8
 
 
 def seeding(init: InitName, n: float, d: int, k: float, itemsize: int) -> float:
