@@ -2,6 +2,7 @@
 
 import statistics
 
+from strata.experiments.cluster_cost import UNIT, cluster_rates
 from strata.experiments.stage import Stage
 from strata.experiments.store import Store
 
@@ -9,7 +10,7 @@ from strata.experiments.store import Store
 DEFAULT_RATES = {
     "pool": 10_000.0,  # items decoded
     "embed": 2_000.0,  # items embedded
-    "cluster": 2e8,  # rows x clusters of level 1 x iterations
+    "cluster": UNIT,  # see cluster_cost
     "codebook": 5e3,  # rows
     "sample": 1e6,  # rows
     "pretrain": 1_500.0,  # images seen (all crops of an image count once)
@@ -20,9 +21,15 @@ DEFAULT_RATES = {
 OVERHEAD = 0.3  # seconds of any stage
 
 
-def predict(stage: Stage, store: Store) -> tuple[float, bool]:
-    """Seconds a stage will take, and whether a measured rate stands behind the number."""
+def predict(stage: Stage, store: Store, *, calibrate: bool = False) -> tuple[float, bool]:
+    """Seconds a stage will take, and whether a measured rate stands behind the number.
+
+    The rate is that of this store's own stages of the kind; of clusterings, before there are any, that of this machine's
+    calibration: the one in the runs folder, or with ``calibrate`` one made now, in about two seconds.
+    """
     measured = store.seconds(stage.kind)
     rates = [work / max(seconds - OVERHEAD, 1e-3) for work, seconds in measured]
+    if not rates and stage.kind == "cluster":
+        rates = cluster_rates(store.root.parent, stage.runtime["device"], calibrate)
     rate = statistics.median(rates) if rates else DEFAULT_RATES[stage.kind]
     return OVERHEAD + stage.work / rate, bool(rates)

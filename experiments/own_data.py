@@ -32,13 +32,13 @@ def complete(config: Mapping[str, Any], pools: Pools) -> dict[str, Any]:
         ConfigError: one of them is missing, given twice, or does not fit the others.
     """
     full = dict(config)
-    full["size"] = _size(config)
+    full["size"] = subset_size(config)
     full["pool"] = _pool(config)
     pool = pools.open(full["pool"], "pool" if config.get("pool") else "data")
     check_format(config.get("copy"), pool)
     if not full.get("encoder"):
         full["encoder"] = _default_encoder(pool)
-    full["hierarchy"] = _hierarchy(config)
+    full["hierarchy"] = choose_levels(config)
     return full
 
 
@@ -79,7 +79,8 @@ def load_group(group: str, name: str) -> dict[str, Any]:
     return {str(key): value for key, value in loaded.items()}
 
 
-def _size(config: Mapping[str, Any]) -> Any:
+def subset_size(config: Mapping[str, Any]) -> Any:
+    """``size``, also named ``target``. Raises a ConfigError if neither is given, or two that differ."""
     given = {name: config[name] for name in ("size", "target") if config.get(name) is not None}
     if not given:
         raise ConfigError("size", "not given", "add size=ROWS")
@@ -99,7 +100,7 @@ def _pool(config: Mapping[str, Any]) -> dict[str, Any]:
     return detect(str(data))
 
 
-def _hierarchy(config: Mapping[str, Any]) -> dict[str, Any]:
+def choose_levels(config: Mapping[str, Any]) -> dict[str, Any]:
     """``hierarchy`` with ``levels`` put in: everything that depends on the number of levels is then chosen anew."""
     settings, levels = dict(config["hierarchy"]), config.get("levels")
     if levels is None:

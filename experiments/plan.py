@@ -20,6 +20,7 @@ from strata.experiments.checks_stages import (
     field_of,
     metric_names,
 )
+from strata.experiments.cluster_cost import cluster_cost, dimension
 from strata.experiments.identity import UNKEYED_CLUSTERING, UNKEYED_SSL, clustering_identity, identity, ssl_identity
 from strata.experiments.references import REFERENCES, metadata_column
 from strata.experiments.stage import KINDS, Stage, canonical_json, unique
@@ -193,15 +194,16 @@ def plan_embed(
 
 def plan_cluster(settings: Mapping[str, Any], seed: int, config: Mapping[str, Any], pools: Pools, label: str) -> Stage:
     """The clustering of an arm under a seed."""
-    n, hierarchy = len(pools.open(settings["pool"], "pool")), settings["hierarchy"]
+    pool, hierarchy = pools.open(settings["pool"], "pool"), settings["hierarchy"]
+    work, memory = cluster_cost(len(pool), dimension(settings, pool) or _dim(settings), hierarchy)
     return Stage(
         "cluster",
         {"hierarchy": clustering_identity(hierarchy), "seed": seed},
         {"embeddings": plan_embed(settings, config, pools)},
         _runtime(config) | {"hierarchy": {name: hierarchy[name] for name in UNKEYED_CLUSTERING if name in hierarchy}},
         label,
-        work=float(n) * hierarchy["n_clusters"][0] * hierarchy["n_iter"],
-        memory=n * 8.0 * _dim(settings),
+        work=work,
+        memory=memory,
     )
 
 

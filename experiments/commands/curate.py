@@ -12,6 +12,7 @@ from strata.curation.pools.inventory import readable
 from strata.curation.pools.subset import SubsetPool
 from strata.experiments.app import app
 from strata.experiments.checks import whole
+from strata.experiments.curate_plan import curation_plan
 from strata.experiments.own_data import as_named, complete, describe_choice
 from strata.experiments.places import new_folder
 from strata.experiments.plan import ARM_SETTINGS, Pools, plan_sample
@@ -22,7 +23,16 @@ from strata.experiments.store import Store
 
 @app("curate")
 def main(config: dict[str, Any]) -> None:
-    """Curate one pool and copy the subset, and if wanted its items, to ``out``."""
+    """Curate one pool and copy the subset, and if wanted its items, to ``out``; or print what it would take."""
+    if not isinstance(config["plan"], bool):
+        raise ConfigError("plan", f"{config['plan']!r} is neither yes nor no", "use true or false")
+    if config["plan"]:
+        print(curation_plan(config))
+        return
+    if config["n"] is not None:
+        raise ConfigError("n", f"{config['n']}, and plan is not true", "add plan=true, or give data=PATH instead of n")
+    if config["out"] is None:
+        raise ConfigError("out", "not given", "add out=FOLDER")
     out, pools = new_folder(config["out"], "out"), Pools()
     whole("seed", config["seed"], 0, 2**32 - 1)
     if not isinstance(config["atlas"], bool):

@@ -22,7 +22,7 @@ def main(config: dict[str, Any]) -> None:
     left = 0.0
     for kind, group in iter_kinds(stages):
         todo = [stage for stage in group if not store.done(stage)]
-        predicted = [predict(stage, store) for stage in todo]
+        predicted = [predict(stage, store, calibrate=True) for stage in todo]
         seconds = sum(time for time, _ in predicted)
         left += seconds
         rate = "" if not todo else "measured here" if all(measured for _, measured in predicted) else "built in"
@@ -35,6 +35,8 @@ def main(config: dict[str, Any]) -> None:
         if config["list"]:
             for stage in group:
                 state = "cached" if store.done(stage) else "started" if store.started(stage) else "to run"
-                print(f"    {stage.key}  {state:<8} {clock(predict(stage, store)[0]):>7}  {stage.label}")
+                print(
+                    f"    {stage.key}  {state:<8} {clock(predict(stage, store, calibrate=True)[0]):>7}  {stage.label}"
+                )
     print(f"predicted: {clock(left)} of stage time, about {clock(left / workers)} with {workers} workers")
     print("memory is the largest working set of data of one stage, without the libraries' own 0.5 GB or so per worker")
