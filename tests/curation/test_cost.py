@@ -157,15 +157,6 @@ def test_a_calibration_is_kept_and_read(tmp_path: Path, monkeypatch: pytest.Monk
         calibrate.calibrated(tmp_path / "calibration")
 
 
-def test_rows_with_too_many_candidates_have_a_label(monkeypatch: pytest.MonkeyPatch):
-    """They are decided elsewhere; what indexes by their label meanwhile must not meet what lay in memory."""
-    c = torch.zeros(300, 16).index_fill_(1, torch.tensor([0]), 0.5)
-    filled = lambda shape, dtype=float: np.full(shape, 77 if np.issubdtype(dtype, np.integer) else 0, dtype)  # noqa: E731
-    monkeypatch.setattr(match.np, "empty", filled)
-    found = match.match(torch.rand(20, 16), match.Target(c), torch.float32)
-    assert (found.tied == 2).all() and (found.label == 0).all()
-
-
 FITS = [
     (20_000, 64, {"n_clusters": [400, 50], "n_resamples": [0, 3], "resample_size": 3}),
     (20_000, 32, {"n_clusters": [1000, 100], "n_resamples": [0, 3], "resample_size": 3}),
