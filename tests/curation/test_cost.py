@@ -77,11 +77,12 @@ def test_constants_are_those_of_the_engine():
 
 
 @given(
-    n=st.integers(2000, 10**7), d=st.integers(1, 2000), k=st.integers(10, 500),
+    n=st.integers(2000, 10**6), d=st.integers(1, 500), k=st.integers(10, 500),
     algorithm=st.sampled_from(["lloyd", "accelerated"]), init=st.sampled_from(["k-means++", "scalable", "random"]),
 )  # fmt: skip
 @settings(max_examples=15, deadline=None)
 def test_more_of_anything_costs_more(n: int, d: int, k: int, algorithm: str, init: str):
+    """Below the size from which no centered copy is kept: there less memory is held, and more time taken."""
     base = {"n_clusters": [2 * k, k], "n_resamples": [0, 1], "algorithm": algorithm, "init": init}
 
     def cost(n=n, d=d, worst=False, **changes):
@@ -155,15 +156,6 @@ def test_a_calibration_is_kept_and_read(tmp_path: Path, monkeypatch: pytest.Monk
     file.write_text(file.read_text().replace("123.0", "-1"))
     with pytest.raises(DataError, match="no calibration"):
         calibrate.calibrated(tmp_path / "calibration")
-
-
-def test_rows_with_too_many_candidates_have_a_label(monkeypatch: pytest.MonkeyPatch):
-    """They are decided elsewhere; what indexes by their label meanwhile must not meet what lay in memory."""
-    c = torch.zeros(300, 16).index_fill_(1, torch.tensor([0]), 0.5)
-    filled = lambda shape, dtype=float: np.full(shape, 77 if np.issubdtype(dtype, np.integer) else 0, dtype)  # noqa: E731
-    monkeypatch.setattr(match.np, "empty", filled)
-    found = match.match(torch.rand(20, 16), match.Target(c), torch.float32)
-    assert (found.tied == 2).all() and (found.label == 0).all()
 
 
 FITS = [
