@@ -16,10 +16,10 @@ from strata.curation import HierarchicalKMeans
 from strata.curation.kmeans import group as group_module
 from strata.curation.kmeans import points as points_module
 
-SMALL = {"n_clusters": (40, 10), "n_resamples": 2, "resample_size": 5, "n_iter": 10, "verbose": False}
+SMALL = {"n_clusters": (70, 8), "n_resamples": 2, "resample_size": 3, "n_iter": 5, "verbose": False}
 
 
-def blobs(n: int = 3000, seed: int = 0) -> np.ndarray:
+def blobs(n: int = 1000, seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)
     means = rng.normal(size=(60, 8)) * 4
     return (means[rng.integers(60, size=n)] + rng.normal(size=(n, 8))).astype(np.float32)
@@ -32,7 +32,7 @@ def fit_in_processes(world: int, folder: Path, cases: dict, *, block: int = 64, 
     """
     folder.mkdir(parents=True, exist_ok=True)
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["distributed_fit"])
+    context.set_forkserver_preload(["distributed_server"])
     meeting = folder / f"meet-{uuid.uuid4().hex}"
     processes = [
         context.Process(target=_work, args=(rank, world, str(meeting), folder, cases, block, threads, kill))

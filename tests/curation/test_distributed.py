@@ -18,7 +18,7 @@ CASES = {
     "plain": {},
     "cosine": {"init": "random", "metric": "cosine", "resample_by": "random"},
     "two_step": {"init": "scalable", "n_splits": (2, 1)},
-    "sample": {"fit_fraction": 0.5, "algorithm": "accelerated", "n_clusters": (20, 5)},
+    "sample": {"fit_fraction": 0.5, "algorithm": "accelerated", "n_clusters": (7, 3), "resample_size": 20},
     "double": {"dtype": "float64", "init": "k-means++", "memory": "1MB"},
 }
 
@@ -32,11 +32,12 @@ def alone(tmp_path_factory):
 
 @pytest.mark.parametrize(("world", "threads"), [(1, 2), (2, 1), (4, 1), pytest.param(7, 2, marks=pytest.mark.slow)])
 def test_same_bytes_for_any_number_of_processes_and_threads(alone, tmp_path, world, threads):
-    """Blocks of 64 rows, so that resampled rows and level 2 are spread, too. 47 blocks: shares are uneven."""
-    cases = {name: (blobs(), case) for name, case in CASES.items()}
+    """Blocks of 64 rows, so that resampled rows and level 2 are spread, too."""
+    names = [*CASES] if world in (2, 7) else ["plain"]
+    cases = {name: (blobs(), CASES[name]) for name in names}
     assert fit_in_processes(world, tmp_path, cases, threads=threads) == [0] * world
-    assert contents(tmp_path) == contents(alone)
-    for name in CASES:
+    assert contents(tmp_path) == {file: data for file, data in contents(alone).items() if file.split("/")[0] in names}
+    for name in names:
         assert reports(tmp_path, name) == reports(alone, name), "every process knows the inertias of all rows"
 
 
@@ -49,7 +50,7 @@ def test_more_processes_than_blocks(tmp_path):
 
 def test_bad_rows_of_one_process_end_all(tmp_path):
     X = blobs()
-    X[2990, 3] = np.nan
+    X[990, 3] = np.nan
     assert fit_in_processes(2, tmp_path, {"bad": (X, {})}) == [1, 1]
 
 
@@ -68,7 +69,7 @@ def test_save_is_that_of_the_hierarchy(tmp_path):
     model.save(tmp_path / "ours", key="k", config={"a": 1})
     model.hierarchy_.save(tmp_path / "theirs", key="k", config={"a": 1})
     assert contents(tmp_path / "ours") == contents(tmp_path / "theirs")
-    assert Hierarchy.load(tmp_path / "ours").n == 3000
+    assert Hierarchy.load(tmp_path / "ours").n == 1000
     with pytest.raises(DataError, match="exists already"):
         model.save(tmp_path / "ours")
 
@@ -104,13 +105,13 @@ def test_a_fit_goes_on_after_any_checkpoint(alone, tmp_path, monkeypatch, case):
     whole = HierarchicalKMeans(**(settings | {"checkpoint_dir": None})).fit(blobs())
     deaths = 0
     while True:
-        left[0] = 1 + deaths % 3
+        left[0] = 1 + deaths % 2
         try:
             model = HierarchicalKMeans(**settings).fit(blobs())
             break
         except Killed:
             deaths += 1
-    assert deaths > 8, "the fit has many steps, and none is done twice for ever"
+    assert deaths > 5, "the fit has many steps, and none is done twice for ever"
     for ours, expected in zip(model.levels_, whole.levels_, strict=True):
         assert ours.history == expected.history and ours.inertias == expected.inertias
         assert ours.n_iter == expected.n_iter
@@ -146,12 +147,11 @@ def test_bad_checkpoints_are_named(tmp_path):
         HierarchicalKMeans(**(settings | {"checkpoint_seconds": -1})).fit(blobs())
 
 
-def kill_and_restart(tmp_path, rng, number):
-    """One of two processes dies by SIGKILL at a random message (or, on process 0, a random checkpoint)."""
+def kill_and_restart(tmp_path, number, kill):
+    """One of two processes dies by SIGKILL at a message (or, on process 0, a checkpoint)."""
     settings = {"checkpoint_dir": tmp_path / f"states{number}", "checkpoint_seconds": 0}
     case = {"plain": (blobs(), settings)}
     folder = tmp_path / str(number)
-    kill = (int(rng.integers(2)), int(rng.integers(20, 300))) if number % 2 else (0, -int(rng.integers(1, 25)))
     codes = fit_in_processes(2, folder, case, kill=kill)
     assert codes[kill[0]] == -signal.SIGKILL and codes[1 - kill[0]] != 0, codes
     states = list((tmp_path / f"states{number}").rglob("*.npz"))
@@ -161,9 +161,9 @@ def kill_and_restart(tmp_path, rng, number):
 
 
 def test_killed_and_restarted(alone, tmp_path):
-    found, states = kill_and_restart(tmp_path, np.random.default_rng(0), 1)
+    found, states = kill_and_restart(tmp_path, 1, (0, -6))
     assert found == {name: data for name, data in contents(alone).items() if name.startswith("plain/")}
-    assert states
+    assert states, "it had something to go on from"
 
 
 @pytest.mark.slow
@@ -171,7 +171,8 @@ def test_killed_and_restarted_ten_times(alone, tmp_path):
     rng = np.random.default_rng(int.from_bytes(os.urandom(4), "little"))
     expected = {name: data for name, data in contents(alone).items() if name.startswith("plain/")}
     for number in range(10):
-        assert kill_and_restart(tmp_path, rng, number)[0] == expected
+        kill = (int(rng.integers(2)), int(rng.integers(20, 600))) if number % 2 else (0, -int(rng.integers(1, 20)))
+        assert kill_and_restart(tmp_path, number, kill)[0] == expected, kill
 
 
 @pytest.mark.slow
