@@ -39,8 +39,12 @@ class Group:
 
     def span(self, n: int) -> tuple[int, int]:
         """First and last + 1 of the rows of this process: whole blocks, as even as these allow, perhaps none."""
-        blocks = -(-n // BLOCK)
-        return tuple(min(n, blocks * rank // self.size * BLOCK) for rank in (self.rank, self.rank + 1))  # type: ignore[return-value]
+        ends = np.cumsum(self.blocks_of_each(n)) * BLOCK
+        return int(min(n, ends[self.rank - 1] if self.rank else 0)), int(min(n, ends[self.rank]))
+
+    def blocks_of_each(self, n: int) -> Int[np.ndarray, " p"]:
+        """How many blocks of ``n`` rows each process has."""
+        return np.diff(-(-n // BLOCK) * np.arange(self.size + 1) // self.size)
 
     def worth(self, n: int) -> "Group":
         """This group if ``n`` rows are more than one block, else each process alone, doing the same as all others."""
@@ -58,13 +62,17 @@ class Group:
         """Minimum over the processes, element by element."""
         return self._reduce(values, dist.ReduceOp.MIN)
 
-    def concatenated(self, values: NDArray[Any]) -> NDArray[Any]:
-        """The arrays of all processes, one after the other along the first axis; lengths may differ."""
+    def concatenated(self, values: NDArray[Any], lengths: Int[np.ndarray, " p"] | None = None) -> NDArray[Any]:
+        """The arrays of all processes, one after the other along the first axis; lengths may differ.
+
+        Where all know the ``lengths`` it is one message, else two.
+        """
         if self.size == 1:
             return values
-        lengths = np.zeros(self.size, np.int64)
-        lengths[self.rank] = len(values)
-        lengths = self.sum(lengths)
+        if lengths is None:
+            lengths = np.zeros(self.size, np.int64)
+            lengths[self.rank] = len(values)
+            lengths = self.sum(lengths)
         padded = np.zeros((int(lengths.max()), *values.shape[1:]), values.dtype)
         padded[: len(values)] = values
         mine = self._tensor(padded)

@@ -60,7 +60,9 @@ def plus_plus(
 def _block_sums(points: Points, values: Float[np.ndarray, "r n"]) -> Float[np.ndarray, "b r"]:
     """Sums of each of ``r`` numbers per row over the blocks of all processes."""
     own = [values[:, start:stop].sum(1) for start, stop in points.blocks()]
-    sums: NDArray[np.float64] = points.group.concatenated(np.array(own, np.float64).reshape(-1, len(values)))
+    sums: NDArray[np.float64] = points.group.concatenated(
+        np.array(own, np.float64).reshape(-1, len(values)), points.group.blocks_of_each(points.total)
+    )
     return sums
 
 

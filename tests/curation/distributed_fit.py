@@ -1,0 +1,94 @@
+"""Fits in processes of their own, for test_distributed: forked from a server that has imported everything already."""
+
+import datetime
+import json
+import multiprocessing
+import os
+import signal
+import uuid
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from strata.curation import HierarchicalKMeans
+from strata.curation.kmeans import group as group_module
+from strata.curation.kmeans import points as points_module
+
+SMALL = {"n_clusters": (70, 8), "n_resamples": 2, "resample_size": 3, "n_iter": 5, "verbose": False}
+
+
+def blobs(n: int = 1000, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    means = rng.normal(size=(60, 8)) * 4
+    return (means[rng.integers(60, size=n)] + rng.normal(size=(n, 8))).astype(np.float32)
+
+
+def fit_in_processes(world: int, folder: Path, cases: dict, *, block: int = 64, threads: int = 1, kill=None) -> list:
+    """Fit every case on ``world`` processes; each saves into ``folder / case``. Returns the exit codes.
+
+    ``kill``: (rank, number of the message between processes at which it is killed with SIGKILL).
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["distributed_server"])
+    meeting = folder / f"meet-{uuid.uuid4().hex}"
+    processes = [
+        context.Process(target=_work, args=(rank, world, str(meeting), folder, cases, block, threads, kill))
+        for rank in range(world)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+        if process.is_alive():
+            process.kill()
+            process.join()
+            raise AssertionError("a process hangs")
+    return [process.exitcode for process in processes]
+
+
+def _work(rank, world, meeting, folder, cases, block, threads, kill):
+    torch.set_num_threads(threads)
+    group_module.BLOCK = points_module.BLOCK = block
+    if world > 1:
+        wait = datetime.timedelta(seconds=60)
+        dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=world, timeout=wait)
+    if kill is not None and kill[0] == rank:
+        _die_at(kill[1])
+    for name, (X, settings) in cases.items():
+        model = HierarchicalKMeans(**(SMALL | settings)).fit(X)
+        model.save(folder / name)
+        runs = [(level.inertias, level.n_iter, level.history) for level in model.levels_]
+        (folder / f"{name}-{rank}.json").write_text(json.dumps([runs, model.inertia_]))
+    if world > 1:
+        dist.destroy_process_group()
+
+
+def _die_at(number: int) -> None:
+    """Kill -9 this process at its ``number``-th message, or, where it is negative, that save of a checkpoint."""
+    from strata.curation.kmeans.checkpoints import Checkpoints
+
+    owner, name = (group_module.Group, "_tensor") if number >= 0 else (Checkpoints, "save")
+    call, count = getattr(owner, name), 0
+
+    def counted(*args, **kwargs):
+        nonlocal count
+        count += 1
+        if count == abs(number):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return call(*args, **kwargs)
+
+    setattr(owner, name, counted)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file of the saved hierarchies, and what each process found."""
+    files = {str(file.relative_to(folder)): file.read_bytes() for file in folder.glob("*/**/*") if file.is_file()}
+    assert files and not any("partial" in name for name in files)
+    return files
+
+
+def reports(folder: Path, case: str) -> set[str]:
+    return {file.read_text() for file in folder.glob(f"{case}-*.json")}
