@@ -46,7 +46,7 @@ def check_hierarchy(settings: Mapping[str, Any], n: int, field: str = "hierarchy
     """Every setting of the clustering, for a pool of ``n`` rows."""
     known = HierarchicalKMeans(()).get_params()
     for name in settings:
-        if name not in known or name in ("device", "random_state", "verbose"):
+        if name not in known or name in ("device", "random_state", "verbose", "checkpoint_dir"):
             raise ConfigError(f"{field}.{name}", "no such setting", f"use one of {', '.join(sorted(known))}")
     for name in ("n_clusters", "n_iter"):
         if name not in settings:
