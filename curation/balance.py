@@ -61,6 +61,18 @@ def balance(labels: ArrayLike, n_classes: int, *, pool_labels: ArrayLike | None 
     )
 
 
+def tail_classes(pool_labels: ArrayLike, n_classes: int, share: float) -> Int[np.ndarray, " t"]:
+    """The rarest classes of a pool, rarest first; of equally rare ones those of the lowest id come first.
+
+    Args:
+        pool_labels: class of each item [n], -1 for none.
+        n_classes: number of classes, also those without an item (which are the rarest).
+        share: of the classes that are the tail, rounded to a whole number, at least one.
+    """
+    order = np.argsort(_counts(pool_labels, n_classes), kind="stable")
+    return order[: max(1, round(share * n_classes))]
+
+
 def _counts(labels: ArrayLike, n_classes: int) -> Int[np.ndarray, " c"]:
     if n_classes < 1:
         raise ConfigError("n_classes", f"{n_classes}", "give the number of classes, 1 or more")

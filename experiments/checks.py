@@ -45,7 +45,7 @@ def check_common(config: Mapping[str, Any]) -> None:
     """Raise a ConfigError for the first of the shared settings that cannot be."""
     sections: dict[str, type] = {"embed": EmbedSettings, "runner": RunnerSettings, "wandb": WandbSettings}
     tags = mapping(config, "wandb").get("tags")
-    if not isinstance(tags, list):
+    if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
         raise ConfigError("wandb.tags", f"{tags!r}", "give a list, e.g. wandb.tags=[trial]")
     for name, schema in sections.items():
         typed(schema, mapping(config, name), name)
@@ -59,6 +59,8 @@ def check_common(config: Mapping[str, Any]) -> None:
     if runner["workers"] != "auto":
         whole("runner.workers", runner["workers"], 0)
     one_of("wandb.mode", config["wandb"]["mode"], ("auto", *_WANDB_MODES))
+    if not re.fullmatch(r"[^/\\#?%:]{1,128}", config["wandb"]["project"]):
+        raise ConfigError("wandb.project", f"{config['wandb']['project']!r}", "use a name without / \\ # ? % :")
     if config["wandb"]["mode"] == "auto" and os.environ.get("WANDB_MODE"):
         one_of("wandb.mode (the environment's WANDB_MODE)", os.environ["WANDB_MODE"], _WANDB_MODES)
     if runner["device"] not in ("cpu", "auto"):

@@ -1,4 +1,5 @@
-"""Figures of experiments without training: clouds in 2-D (Fig. 3), densities on a line (Fig. 2), classes (Fig. 4)."""
+"""Figures of experiments without training: clouds in 2-D (Fig. 3), densities on a line (Fig. 2), classes (Fig. 4), groups
+of arms."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from strata.curation import EmbeddingStore
 from strata.curation.clusters_per_class import fit_line
 from strata.curation.density_exponent import run_density
 from strata.curation.uniformity import density_2d
+from strata.experiments.grouped_figure import draw_groups
 from strata.experiments.plan import Plan, Run
 from strata.experiments.results import Value
 from strata.experiments.stages.measure import read_points
@@ -98,7 +100,7 @@ def _classes(plt: Any, runs: list[Run], store: Store, values: Sequence[Value], c
     return figure
 
 
-KINDS: dict[str, Callable[..., Any]] = {"clouds": _clouds, "lines": _lines, "classes": _classes}
+KINDS: dict[str, Callable[..., Any]] = {"clouds": _clouds, "lines": _lines, "classes": _classes, "groups": draw_groups}
 
 
 def _bars(axis: Any, values: Sequence[Value], config: Mapping[str, Any]) -> None:

@@ -21,7 +21,7 @@ from strata.experiments.plan import (
 from strata.experiments.stage import Stage
 
 MEASURED_SETTINGS = ("pool", "encoder", "hierarchy", "sampler", "size", "codebook", "measured")
-FIGURES = ("clouds", "lines", "classes")
+FIGURES = ("clouds", "lines", "classes", "groups")
 WHAT = ("centroids", "subset", "pool")
 
 
@@ -38,11 +38,17 @@ def make_measured_plan(config: Mapping[str, Any]) -> Plan:
     pools, measures = Pools(), mapping(config, "measures")
     if not measures:
         raise ConfigError("measures", "there are none and nothing is trained (ssl is null)", "name at least one")
-    metrics = [metric for name, measure in measures.items() for metric in build(measure, f"measures.{name}").metrics]
+    built = {name: build(measure, f"measures.{name}") for name, measure in measures.items()}
+    metrics = [metric for measure in built.values() for metric in measure.metrics]
     check_comparison(config, metrics)
     one_of("figure.kind", mapping(config, "figure").get("kind"), FIGURES)
     defaults = {name: config.get(name) for name in MEASURED_SETTINGS}
     arms = {name: merge(defaults, diff or {}, f"arms.{name}") for name, diff in config["arms"].items()}
+    rows_for = [name for name, measure in built.items() if measure.needs_rows]
+    for name, settings in arms.items():
+        if rows_for and settings["measured"] == "centroids":
+            problem = f"is 'centroids', and measures.{rows_for[0]} is of rows"
+            raise ConfigError(field_of(config, name, "measured"), problem, "set it to subset or pool")
     runs = [_run(name, arms[name], seed, config, pools) for seed in config["seeds"] for name in arms]
     return Plan(config["name"], runs)
 

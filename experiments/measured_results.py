@@ -7,6 +7,7 @@ from typing import Any
 
 from strata.curation.errors import ConfigError
 from strata.experiments.build import build
+from strata.experiments.grouped_tables import check_groups, grouped_tables
 from strata.experiments.plan import Plan
 from strata.experiments.results import Value
 from strata.experiments.statistics import estimate, paired_difference
@@ -33,6 +34,8 @@ def check_comparison(config: Mapping[str, Any], metrics: Sequence[str]) -> None:
     shown = config["table"].get("metrics")
     if not isinstance(shown, list) or not shown or not set(shown) <= set(metrics):
         raise ConfigError("table.metrics", f"{shown!r}", f"list some of {', '.join(dict.fromkeys(metrics))}")
+    if config["table"].get("groups") is not None:
+        check_groups(config, metrics)
     arms, paper = config["arms"], config.get("paper") or {}
     for arm, control in (config["table"].get("compare") or {}).items():
         if arm not in arms or control not in arms:
@@ -48,6 +51,8 @@ def measured_tables(values: Sequence[Value], config: Mapping[str, Any], missing:
 
     ``config.table.compare`` names the arm that each arm is compared with; ``missing``: notes on what was not run.
     """
+    if config["table"].get("groups") is not None:
+        return grouped_tables(values, config, missing)
     arms, compare = list(config["arms"]), config["table"].get("compare") or {}
     shown = [(g, m) for g, m in dict.fromkeys((v.group, v.metric) for v in values) if m in config["table"]["metrics"]]
     seeds = sorted({value.seed for value in values})

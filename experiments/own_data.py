@@ -1,6 +1,7 @@
 """`strata curate data=PATH`: the pool that reads a path, the encoder for what it holds, and the settings' short names."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,23 @@ def complete(config: Mapping[str, Any], pools: Pools) -> dict[str, Any]:
     if not full.get("encoder"):
         full["encoder"] = _default_encoder(pool)
     full["hierarchy"] = _hierarchy(config)
-    print(describe_choice(full, pool))
     return full
+
+
+@contextmanager
+def as_named(config: Mapping[str, Any]) -> Iterator[None]:
+    """Errors inside name the setting of ``strata curate`` that the user wrote, not what was made of it."""
+    names = {"arms.curate": "sampler"}
+    if config.get("data") is not None:
+        names["data.path"] = "data"
+    if config.get("levels") is not None:
+        names["hierarchy.n_clusters"] = "levels"
+    try:
+        yield
+    except ConfigError as error:
+        if error.field not in names:
+            raise
+        raise ConfigError(names[error.field], error.problem, error.fix) from error
 
 
 def describe_choice(config: Mapping[str, Any], pool: Pool) -> str:

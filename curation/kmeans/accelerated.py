@@ -4,7 +4,7 @@ The means: seeds through coarse groups ("scalable") instead of k sequential pass
 sample of 40 rows per centroid, where there are many more. Over-relaxed updates: a
 centroid goes 1.7 times as far as to the mean of its points, which for a factor below 2 never raises the inertia and
 saves about half of the iterations. And, from 4,096 clusters on, a point is compared only with centroids near its own:
-the centroids are put into groups of about 32 by a small k-means of their own, and a point of a cluster in group g is
+the centroids are put into groups of about 128 by a small k-means of their own, and a point of a cluster in group g is
 compared with the few hundred centroids nearest to the middle of g, so that one product covers all points of a group.
 Groups and lists are made anew in every iteration, so a point can walk to any centroid. The last update goes to the
 means, and the last assignment is exact: labels are the true nearest centroids, as those of ``lloyd``.
@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
 from strata.curation.kmeans.checkpoints import RunState
-from strata.curation.kmeans.distance import CentroidTable, make_table, nearest_rows
+from strata.curation.kmeans.distance import Part, make_table, nearest_rows
 from strata.curation.kmeans.lloyd import LloydResult, Pass, Weight, lloyd, repaired, scaled
 from strata.curation.kmeans.match import TILE, Target
 from strata.curation.kmeans.parallel import for_each
@@ -28,8 +28,8 @@ from strata.curation.kmeans.sums import total_square
 
 SMALLEST_K = 1000  # algorithm="auto" accelerates from here on,
 FEWEST_ROWS = 16  # given that many rows per cluster
-_GROUP = 32  # centroids of a group
-_NEAR = 256, 1024  # fewest and most centroids a point is compared with
+_GROUP = 128  # centroids of a group
+_NEAR = 256, 512  # fewest and most centroids a point is compared with
 _SAMPLE = 40  # rows per centroid that seeds and first iterations see
 _SAMPLE_ITERATIONS = 5
 _LISTS = 4096  # lists of near centroids from this k on; below, products with all centroids are as fast
@@ -168,8 +168,15 @@ class NearPass(Pass):
         def one(number: int) -> None:
             low, high = (0 if number == 0 else ends[number - 1]), ends[number]
             if low < high:
-                table, rows = groups.table(number), order[low:high]
-                labels[rows] = nearest_rows(self.points, by_group[low:high], start + rows, table, tile=self.tile).label
+                rows = order[low:high]
+                labels[rows] = nearest_rows(
+                    self.points,
+                    by_group[low:high],
+                    start + rows,
+                    groups.whole,
+                    part=groups.part(number),
+                    tile=self.tile,
+                ).label
 
         for_each(one, range(len(groups.lists)))
 
@@ -189,7 +196,7 @@ class Groups:
         self.middles = make_table(points, coarse.centroids)
         self.group_of = coarse.labels
         self.lists = self._lists(small, coarse.centroids, k)
-        self._tables: dict[int, CentroidTable] = {}
+        self._parts: dict[int, Part] = {}
 
     def _lists(self, small: Points, middles: NDArray[np.floating], k: int) -> list[NDArray[np.int64]]:
         most = min(k, int(np.clip(k // 8, *_NEAR)))
@@ -209,12 +216,9 @@ class Groups:
             return group
         return nearest_rows(self.points, x, rows, self.middles, tile=self.tile).label.astype(np.int64)
 
-    def table(self, number: int) -> CentroidTable:
+    def part(self, number: int) -> Part:
         """The centroids of a group's list."""
-        if number not in self._tables:
+        if number not in self._parts:
             rows = self.lists[number]
-            values = self.whole.on_device[torch.from_numpy(rows)]
-            self._tables[number] = CentroidTable(
-                self.whole.index[rows], self.whole.exact[rows], self.whole.centered[rows], values, Target(values)
-            )
-        return self._tables[number]
+            self._parts[number] = Part(rows, Target(self.whole.on_device[torch.from_numpy(rows)]))
+        return self._parts[number]

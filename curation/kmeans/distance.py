@@ -35,6 +35,14 @@ class CentroidTable:
 
 
 @dataclass
+class Part:
+    """Some rows of a table, ascending."""
+
+    columns: Int[np.ndarray, " p"]
+    target: Target
+
+
+@dataclass
 class Nearest:
     """Nearest centroid of each row of a block: int32 labels; and for pruning, in the space of the centered rows,"""
 
@@ -77,21 +85,29 @@ def nearest(points: Points, start: int, stop: int, table: CentroidTable, *, tile
 
 
 def nearest_rows(
-    points: Points, x: Float[Tensor, "m d"], rows: Int[np.ndarray, " m"], table: CentroidTable, *, tile: int = TILE
+    points: Points,
+    x: Float[Tensor, "m d"],
+    rows: Int[np.ndarray, " m"],
+    table: CentroidTable,
+    *,
+    part: Part | None = None,
+    tile: int = TILE,
 ) -> Nearest:
-    """The same of any rows: ``x`` is centered, ``rows`` says which points they are."""
+    """The same of any rows: ``x`` is centered, ``rows`` says which points they are; among a part of the centroids."""
     with full_precision():
         if table.target is None:
             return _nearest_on_gpu(points, x, rows, table, tile)
-        found = match(x, table.target, _screen_dtype(points, len(table.index)), tile=tile)
+        target = table.target if part is None else part.target
+        found = match(x, target, _screen_dtype(points, len(target.values)), tile=tile)
         lost = np.flatnonzero(found.tied == 2)
         if len(lost):
-            if len(lost) > len(x) // 4:
+            if len(lost) > len(x) // 2:
                 points.screen = torch.float32  # for good: these points are too close together for bfloat16
-            again = match(x[torch.from_numpy(lost)], table.target, torch.float32, tile=tile)
+            again = match(x[torch.from_numpy(lost)], target, torch.float32, tile=tile)
             _merge(found, again, lost)
-        _break_ties(points, rows, table, found)
-    return Nearest(table.index[found.label].astype(np.int32), found.near, found.far)
+        columns = slice(None) if part is None else part.columns
+        _break_ties(points, rows, table, columns, found)
+    return Nearest(table.index[columns][found.label].astype(np.int32), found.near, found.far)
 
 
 def _screen_dtype(points: Points, k: int) -> torch.dtype:
@@ -108,16 +124,18 @@ def _merge(found: Match, again: Match, rows: NDArray[np.int64]) -> None:
     found.pairs = found.pairs[np.lexsort((found.pairs[:, 1], found.pairs[:, 0]))]
 
 
-def _break_ties(points: Points, rows: NDArray[np.int64], table: CentroidTable, found: Match) -> None:
+def _break_ties(
+    points: Points, rows: NDArray[np.int64], table: CentroidTable, columns: slice | NDArray[np.int64], found: Match
+) -> None:
     """Settle what ``match`` could not, on the rows as given."""
     if len(found.pairs):
         close = np.unique(found.pairs[:, 0])
         pairs = np.stack([np.searchsorted(close, found.pairs[:, 0]), found.pairs[:, 1]], 1)
-        found.label[close] = _nearest_pair(points.exact_rows(rows[close]), table.exact, pairs)
+        found.label[close] = _nearest_pair(points.exact_rows(rows[close]), table.exact[columns], pairs)
         found.far[close] = -np.inf
     many = np.flatnonzero(found.tied == 2)
     if len(many):
-        found.label[many] = _decide(points, rows[many], table)
+        found.label[many] = _decide(points, rows[many], table.exact[columns], table.centered[columns])
         found.far[many] = -np.inf
 
 
@@ -132,7 +150,7 @@ def _nearest_on_gpu(
     labels: NDArray[np.int64] = column.cpu().numpy()
     open_rows = unsure.nonzero()[:, 0].cpu().numpy()
     if len(open_rows):
-        labels[open_rows] = _decide(points, rows[open_rows], table)
+        labels[open_rows] = _decide(points, rows[open_rows], table.exact, table.centered)
     nothing = np.full(len(labels), -np.inf)
     return Nearest(table.index[labels].astype(np.int32), (best + x_sq).cpu().numpy(), nothing)
 
@@ -191,10 +209,12 @@ def _two_smallest(values: Float[Tensor, "m w"]) -> tuple[Tensor, Tensor, Tensor]
     return column, low, values.amin(1)
 
 
-def _decide(points: Points, rows: NDArray[np.int64], table: CentroidTable) -> NDArray[np.int64]:
-    """Row of the table that is truly nearest to each of the given points."""
-    k, d = table.exact.shape
-    centered = torch.from_numpy(table.centered).to(points.device)
+def _decide(
+    points: Points, rows: NDArray[np.int64], c_exact: NDArray[np.float64], c_centered: NDArray[np.float64]
+) -> NDArray[np.int64]:
+    """Centroid that is truly nearest to each of the given points."""
+    k, d = c_exact.shape
+    centered = torch.from_numpy(c_centered).to(points.device)
     c_sq = centered.square().sum(1)
     bound = rounding_bound(d, torch.float64)
     labels = np.empty(len(rows), np.int64)
@@ -207,7 +227,7 @@ def _decide(points: Points, rows: NDArray[np.int64], table: CentroidTable) -> ND
         best, column = bounds.min(1)
         limit = best + 2 * bound * (c_sq[column] + x.square().sum(1)) + torch.finfo(torch.float64).tiny
         pairs = (bounds <= limit[:, None]).nonzero().cpu().numpy()
-        labels[part] = _nearest_pair(exact, table.exact, pairs)
+        labels[part] = _nearest_pair(exact, c_exact, pairs)
     return labels
 
 

@@ -159,7 +159,7 @@ def decide(
     d, cap = x.shape[1], cols.shape[1]
     for i in range(len(x)):
         if count[i] > cap:
-            tied[i] = 2
+            label[i], near[i], far[i], tied[i] = 0, 0.0, 0.0, 2  # says nothing, and is no garbage
             continue
         x_sq, x_norm = np.float64(norms[i, 0]), np.float64(norms[i, 1] + norms[i, 2])
         others = np.float64(rest[i]) + x_sq

@@ -39,9 +39,10 @@ class Side:
 
     def __init__(self, values: Float[Tensor, "m d"], dtype: torch.dtype) -> None:
         self.low = values.to(dtype)
-        back = self.low if dtype == values.dtype else self.low.to(values.dtype)
+        same = dtype == values.dtype
+        back = values if same else self.low.to(values.dtype)
         squares = torch.linalg.vecdot(back, back)
-        lost = (values - back).square_().sum(1) if back is not values else torch.zeros_like(squares)
+        lost = torch.zeros_like(squares) if same else (values - back).square_().sum(1)
         self.norms: Float[np.ndarray, "m 3"] = torch.stack([squares, squares.sqrt(), lost.sqrt()], 1).float().numpy()
 
 
@@ -135,7 +136,7 @@ def _products(x: Tensor, c: Tensor) -> NDArray[np.float32] | NDArray[np.uint16]:
         torch.mm(x, c.T, out=out)
         bits: NDArray[np.uint16] = out.view(torch.uint16).numpy()
         return bits
-    if _has_onednn_linear():  # twice as fast as torch.mm where torch's BLAS does not know the processor
+    if len(x) >= 256 and _has_onednn_linear():  # twice as fast where torch's BLAS does not know the processor
         linear: NDArray[np.float32] = torch.ops.mkldnn._linear_pointwise(x, c, None, "none", [], "").numpy()
         return linear
     out = _buffer("products", len(x) * len(c), torch.float32).view(len(x), len(c))

@@ -17,6 +17,7 @@ class Measured:
     classes: Int[np.ndarray, " n"] | None  # class of each row, -1 for none
     n_classes: int
     seed: int
+    rows: Int[np.ndarray, " m"] | None = None  # row of the pool that each point is; None where points are no rows
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Measure(Protocol):
     """A number of a clustering or subset that needs no training. ``VERSION`` is raised when its meaning changes."""
 
     VERSION: int
+    needs_rows: bool  # it measures chosen rows, not centroids
     metrics: tuple[str, ...]  # names of the values
 
     def __call__(self, measured: Measured) -> Findings:

@@ -35,6 +35,7 @@ class ClustersPerClass:
     """
 
     VERSION = 1
+    needs_rows = False
     metrics = (
         "slope",
         "correlation",

@@ -9,6 +9,7 @@ class DensityExponent:
     """t where the points have density p^t and the pool p: 1 follows the pool, 0 is uniform."""
 
     VERSION = 1
+    needs_rows = False
     metrics = ("exponent", "points")
 
     def __init__(self, groups: int = 50) -> None:

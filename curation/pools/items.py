@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from strata.curation.pools.base import UnreadableItem
 
@@ -35,9 +35,9 @@ def decode_image(data: bytes, row: int, item_id: str) -> Image.Image:
             return _to_rgb(image)
     except MemoryError:
         raise
-    except (
-        Exception
-    ) as error:  # Pillow's decoders raise a zoo of types on corrupt data: OSError, SyntaxError, struct.error
+    except UnidentifiedImageError as error:
+        raise UnreadableItem(row, item_id, "no image of a known format") from error
+    except Exception as error:  # Pillow's decoders raise a zoo of types: OSError, SyntaxError, struct.error
         raise UnreadableItem(row, item_id, str(error) or type(error).__name__) from error
 
 

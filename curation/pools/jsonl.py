@@ -17,6 +17,7 @@ from strata.curation.pools.items import check_row, pool_name, unique_ids
 from strata.curation.pools.label_values import class_ids
 from strata.curation.pools.lines import LineFile
 
+_LOOK = 100  # lines
 ENDINGS = (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz")
 
 
@@ -35,7 +36,7 @@ class JsonlPool:
         unpacked_mib: largest ``.gz`` file, unpacked, in MiB. Such a file is held in memory by every process.
 
     Raises:
-        ConfigError: no such files, or none holds a line. DataError: a ``.gz`` is damaged.
+        ConfigError: no such files, none holds a line, or the first lines have no such field. DataError: a ``.gz`` is damaged.
     """
 
     kind: Kind = "text"
@@ -57,6 +58,7 @@ class JsonlPool:
         self._ends = np.cumsum([len(file) for file in self._files])
         if not self._ends[-1]:
             raise ConfigError("pool.path", f"{files[0]} holds no line", "give a file with one JSON object per line")
+        self._look_for_text(files[0].name)
         self.name = pool_name(name, files[0].name.split(".")[0] if len(files) == 1 else files[0].parent.name)
         self._ids: list[str] | None = None
         self._labels: tuple[NDArray[np.int64] | None, list[str] | None] | None = None
@@ -135,6 +137,16 @@ class JsonlPool:
             "id_field": self._id_field,
             "label_field": self._label_field,
         }
+
+    def _look_for_text(self, file: str) -> None:
+        """Refuse a wrong name of the field at once. A line without it among others that have it is an item's own fault."""
+        records = [self._record(row) for row in range(min(len(self), _LOOK))]
+        fields = [set(record) for record in records if isinstance(record, dict)]
+        if fields and not any(self._text_field in found for found in fields):
+            seen = ", ".join(sorted(set.union(*fields))[:10]) or "none"
+            raise ConfigError(
+                "pool.text_field", f"no field {self._text_field!r} in {file} (fields: {seen})", "name one of its fields"
+            )
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_ids": None}

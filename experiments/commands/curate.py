@@ -9,9 +9,10 @@ from strata.curation.export.publish import COPY_FOLDER, publish
 from strata.curation.pools.base import Pool
 from strata.curation.pools.content import kind_of
 from strata.curation.pools.inventory import readable
+from strata.curation.pools.subset import SubsetPool
 from strata.experiments.app import app
 from strata.experiments.checks import whole
-from strata.experiments.own_data import complete
+from strata.experiments.own_data import as_named, complete, describe_choice
 from strata.experiments.places import new_folder
 from strata.experiments.plan import ARM_SETTINGS, Pools, plan_sample
 from strata.experiments.session import open_runner, open_store
@@ -23,17 +24,25 @@ from strata.experiments.store import Store
 def main(config: dict[str, Any]) -> None:
     """Curate one pool and copy the subset, and if wanted its items, to ``out``."""
     out, pools = new_folder(config["out"], "out"), Pools()
-    config = complete(config, pools)
     whole("seed", config["seed"], 0, 2**32 - 1)
-    whole("size", config["size"], 1)
     if not isinstance(config["atlas"], bool):
         raise ConfigError("atlas", f"{config['atlas']!r} is neither yes nor no", "use true or false")
-    settings = {name: config[name] for name in ARM_SETTINGS if name in config}
-    stage = plan_sample("curate", settings, config["seed"], config, pools)
+    with as_named(config):
+        config = complete(config, pools)
+        whole("size", config["size"], 1)
+        settings = {name: config[name] for name in ARM_SETTINGS if name in config}
+        stage = plan_sample("curate", settings, config["seed"], config, pools)
+    everything = pools.open(config["pool"], "pool")
+    print(describe_choice(config, everything))
     store = open_store(config)
     open_runner(config, store, "curate").run(unique([stage]))
-    pool = readable(pools.open(config["pool"], "pool"), store.path(stage.inputs["pool"]))
-    publish(store.path(stage), out, pool, config["copy"])
+    pool = readable(everything, store.path(stage.inputs["pool"]))
+    left_out = len(everything) - len(pool)
+    publish(
+        store.path(stage), out, pool, config["copy"], pool.rows if isinstance(pool, SubsetPool) and left_out else None
+    )
+    if left_out:
+        print(f"{left_out:,} unreadable items were left out; rows number the data as they are, with these")
     print((out / "balance.json").read_text() if (out / "balance.json").is_file() else "the pool has no labels")
     print(f"subset  {out / 'subset.parquet'}\nrows    {out / 'indices.npy'}")
     if config["copy"] is not None:

@@ -7,7 +7,7 @@ from strata.curation import EmbeddingStore, HierarchicalKMeans
 from strata.curation.artifact import create_artifact
 from strata.experiments.stage import Task
 
-VERSION = 2
+VERSION = 5
 
 
 def run(task: Task, on_metrics: Any = None) -> None:

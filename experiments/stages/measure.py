@@ -25,12 +25,13 @@ def run(task: Task, on_metrics: Any = None) -> None:
     store = EmbeddingStore.open(task.inputs["embeddings"])
     data = np.asarray(store, np.float64)
     points, labels, n_draws = read_points(task.inputs.get("points"), data)
+    rows = read_rows(task.inputs.get("points"), len(data))
     classes = store.labels
     names = read_manifest(task.inputs["embeddings"], "embeddings")["label_names"]
     n_classes = 0 if classes is None else max(len(names or ()), int(classes.max()) + 1)
     measure = build(task.config["measure"], "measure")
     found = [
-        measure(Measured(drawn, labels, data, classes, n_classes, task.config["seed"]))
+        measure(Measured(drawn, labels, data, classes, n_classes, task.config["seed"], rows))
         for drawn in np.split(points, n_draws)
     ]
     values = {name: float(np.mean([each.values[name] for each in found])) for name in found[0].values}
@@ -69,3 +70,11 @@ def read_points(folder: Path | None, data: np.ndarray) -> tuple[np.ndarray, np.n
     if centroids is None:
         raise DataError(f"{folder} has no centroids; cluster again")
     return np.asarray(centroids, np.float64), hierarchy.labels(hierarchy.n_levels), 1
+
+
+def read_rows(folder: Path | None, n: int) -> np.ndarray | None:
+    """The rows of a pool of ``n`` that an artifact's points are, [m] (a repeated one as often as it is drawn): those of
+    a subset, all rows without a folder, None for centroids and codebooks."""
+    if folder is None:
+        return np.arange(n)
+    return read_subset(folder).indices if read_manifest(folder)["kind"] == "subset" else None

@@ -24,6 +24,7 @@ def nearest(X, C):
 @pytest.fixture(params=["all centroids", "near lists"])
 def lists(request, monkeypatch):
     monkeypatch.setattr(module, "_LISTS", 64 if request.param == "near lists" else 10**9)
+    monkeypatch.setattr(module, "_GROUP", 20)
     monkeypatch.setattr(module, "_NEAR", (64, 64))
     monkeypatch.setattr(module, "_SAMPLE", 10)
 

@@ -34,7 +34,17 @@ def test_pools_that_need_no_data(name):
 
 
 @pytest.mark.data
-@pytest.mark.parametrize(("name", "n"), [("tinyimagenet_lt", 26735), ("caltech101", 6922), ("mixed", 54049)])
+@pytest.mark.parametrize(
+    ("name", "n"),
+    [
+        ("tinyimagenet_lt", 26735),
+        ("caltech101", 6922),
+        ("mixed", 54049),
+        ("aid", 2759),
+        ("aid_lt", 588),
+        ("cifar10_lt", 1992),
+    ],
+)
 def test_real_pools(name, n):
     root = data_root()
     if root is None or not (root / "images").is_dir():

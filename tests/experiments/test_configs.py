@@ -13,7 +13,14 @@ from strata.experiments.session import plain
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 EXPERIMENTS = sorted(file.stem for file in (CONFIGS / "experiment").glob("*.yaml"))
-NEEDS_DATA = {"tinyimagenet_lt": ["tinyimagenet_lt"], "fig4_clusters_per_class": ["tinyimagenet_lt", "caltech101"]}
+NEEDS_DATA = {
+    "tinyimagenet_lt": ["images/tinyimagenet_lt"],
+    "fig4_clusters_per_class": ["images/tinyimagenet_lt", "images/caltech101"],
+    "balance_of_subsets": [
+        *(f"images/{x}" for x in ("tinyimagenet_lt", "caltech101", "cifar10_small")),
+        "satellite/aid",
+    ],
+}
 
 
 def composed(*overrides: str):
@@ -24,8 +31,8 @@ def composed(*overrides: str):
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_experiment_plans(name: str):
     for needed in NEEDS_DATA.get(name, []):
-        if data_root() is None or not (data_root() / "images" / needed).is_dir():
-            pytest.skip(f"images/{needed} is not in the data folder; set STRATA_DATA")
+        if data_root() is None or not (data_root() / needed).is_dir():
+            pytest.skip(f"{needed} is not in the data folder; set STRATA_DATA")
     config = composed(f"experiment={name}")
     plan = make_plan(config)
     assert plan.name == name, "an experiment is named as its file"

@@ -39,6 +39,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
             text = " ".join(rng.choice(words[few].split(), 12))
             lines.append(json.dumps({"text": text, "id": f"t{i:03d}", "label": "few" if few else "many"}))
     (root / "texts.jsonl").write_text("\n".join(lines))
+    (root.parent / "no_text.jsonl").write_text('{"foo": 1}\n' * 9)
     return root
 
 
@@ -103,7 +104,9 @@ REFUSED = {
     "unknown copy": (["data={data}/emb.npy", "size=4", "copy=zip"], ["copy", "zip", "npy"]),
     "unfit copy": (["data={data}/emb.npy", "size=4", "copy=folder"], ["copy", "vectors"]),
     "levels": (["data={data}/emb.npy", "size=4", "levels=3"], ["levels", "3"]),
-    "levels that grow": (["data={data}/emb.npy", "size=4", "levels=[4,8]"], ["n_clusters"]),
+    "levels that grow": (["data={data}/emb.npy", "size=4", "levels=[4,8]"], ["levels: "]),
+    "no text": (["data={data}/../no_text.jsonl", "size=4"], ["data: ", "pool.text_field", "foo"]),
+    "no such field": (["pool=jsonl", "pool.path={data}/../no_text.jsonl", "size=4"], ["pool.text_field: ", "foo"]),
 }
 
 
@@ -126,7 +129,8 @@ def test_a_bad_line_stops_or_is_left_out(data: Path, tmp_path: Path, capfd: pyte
     assert "line 6 of t.jsonl" in capfd.readouterr().err
     assert curate(data, tmp_path / "out", where, "size=100", "on_error=skip", "copy=jsonl") == 0
     table = pq.read_table(tmp_path / "out" / "subset.parquet").to_pydict()
-    assert table["id"] == [f"t{row + (row >= 5):03d}" for row in table["row"]]
+    assert table["id"] == [f"t{row:03d}" for row in table["row"]], "rows are those of the user's file"
+    assert table["row"] == np.load(tmp_path / "out" / "indices.npy").tolist() and 5 not in table["row"]
     kept = (tmp_path / "out" / "data" / "subset.jsonl").read_text().splitlines()
     assert [json.loads(line)["id"] for line in kept] == table["id"]
 
