@@ -179,7 +179,17 @@ def test_killed_and_restarted_ten_times(alone, tmp_path):
 def test_launched_by_torchrun():
     """Lightning Fabric sets up the processes; the benchmark itself compares the bytes."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
-    command += ["strata.experiments.benchmarks.distributed", "--rows", "140000", "--dim", "8", "--clusters", "20", "--repeats", "1"]
+    command += [
+        "strata.experiments.benchmarks.distributed",
+        "--rows",
+        "140000",
+        "--dim",
+        "8",
+        "--clusters",
+        "20",
+        "--repeats",
+        "1",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     assert "identical bytes" in done.stdout and "efficiency" in done.stdout
