@@ -15,7 +15,8 @@ from strata.curation.hierarchical_kmeans import HierarchicalKMeans
 from strata.experiments.stage import canonical_json
 
 MODEL_FILES = ("config.json", "preprocessor_config.json", "*.safetensors")
-UNKEYED_CLUSTERING = ("device", "random_state", "verbose", "memory", "checkpoint_dir")  # the seed is keyed by itself
+# The seed is keyed by itself.
+UNKEYED_CLUSTERING = ("device", "random_state", "verbose", "memory", "checkpoint_dir", "checkpoint_seconds")
 UNKEYED_SSL = ("checkpoint_every",)
 
 

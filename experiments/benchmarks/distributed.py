@@ -88,10 +88,10 @@ def _report(
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--n", type=int, default=262_144, help="rows; blocks of 65,536 are shared out")
-    parser.add_argument("--d", type=int, default=128)
-    parser.add_argument("--k", type=int, default=1000)
-    parser.add_argument("--n-iter", type=int, default=10)
+    parser.add_argument("--rows", dest="n", type=int, default=262_144, help="rows; blocks of 65,536 are shared out")
+    parser.add_argument("--dim", dest="d", type=int, default=128)
+    parser.add_argument("--clusters", dest="k", type=int, default=1000)
+    parser.add_argument("--iterations", dest="n_iter", type=int, default=10)
     parser.add_argument("--init", default="random", choices=("random", "k-means++", "scalable"))
     parser.add_argument("--algorithm", default="lloyd", choices=("lloyd", "accelerated"))
     parser.add_argument("--repeats", type=int, default=3)

@@ -9,6 +9,7 @@ import uuid
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 import torch.distributed as dist
 
@@ -38,8 +39,10 @@ def fit_in_processes(world: int, folder: Path, cases: dict, *, block: int = 64, 
         context.Process(target=_work, args=(rank, world, str(meeting), folder, cases, block, threads, kill))
         for rank in range(world)
     ]
-    for process in processes:
-        process.start()
+    with pytest.MonkeyPatch.context() as patch:  # the server, started with the first process, must find its module
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent))
+        for process in processes:
+            process.start()
     for process in processes:
         process.join(120)
         if process.is_alive():
