@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from strata.curation.errors import ConfigError
 from strata.curation.kmeans.distance import assign, squared_distances
 from strata.curation.kmeans.lloyd import lloyd
+from strata.curation.kmeans.parallel import for_each
 from strata.curation.kmeans.plus_plus import plus_plus
 from strata.curation.kmeans.points import Points
 
@@ -85,13 +86,18 @@ def _scalable(points: Points, k: int, rng: np.random.Generator, weight: Weight) 
     sizes = points.counts(labels, groups)
     quotas = shares_to_counts(share, sizes, k)
     streams = rng.integers(1 << 63, size=groups).tolist()  # one per group: processes share out the groups
-    found, numbers = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
-    for group, own in points.group.deal(labels, points.first, groups).items():
-        if quotas[group]:
-            own_weight = None if weight is None else _weight(weight[own])
-            light = points.subset(own)
-            found.append(own[plus_plus(light, int(quotas[group]), np.random.default_rng(streams[group]), own_weight)])
-            numbers.append(np.full(len(found[-1]), group))
+    dealt = {group: own for group, own in points.group.deal(labels, points.first, groups).items() if quotas[group]}
+    chosen: dict[int, NDArray[np.int64]] = {}
+
+    def seed(group: int) -> None:
+        own = dealt[group]
+        own_weight = None if weight is None else _weight(weight[own])
+        rows = plus_plus(points.subset(own), int(quotas[group]), np.random.default_rng(streams[group]), own_weight)
+        chosen[group] = own[rows]
+
+    for_each(seed, dealt)  # a thread's products on one core each: groups are too small to share a product out
+    found = [np.empty(0, np.int64), *(chosen[group] for group in dealt)]
+    numbers = [np.empty(0, np.int64), *(np.full(len(chosen[group]), group) for group in dealt)]
     order = np.argsort(points.group.concatenated(np.concatenate(numbers)), kind="stable")
     seeds: NDArray[np.int64] = points.group.concatenated(np.concatenate(found))[order]
     return seeds
