@@ -93,7 +93,7 @@ def test_more_of_anything_costs_more(n: int, d: int, k: int, algorithm: str, ini
     for other in (cost(d=2 * d), cost(worst=True), cost(n_resamples=[1, 2])):
         assert other[0] >= time and other[1] >= peak
     if algorithm == "lloyd":  # the accelerated one seeds on a sample once there are many rows: that may be cheaper
-        assert cost(n=2 * n)[0] > time and cost(n=2 * n)[1] > 0.9 * peak, "k-means++ draws smaller batches of more rows"
+        assert cost(n=2 * n)[0] > time and cost(n=2 * n)[1] > 0.8 * peak, "k-means++ draws smaller batches of more rows"
     assert cost(n_iter=1)[0] <= time
     assert total_seconds(cost_of_fit(n, d, base, threads=4), Rates(), 4) < time
     shared = cost_of_fit(n, d, base, devices=4)
