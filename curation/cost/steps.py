@@ -29,7 +29,7 @@ _GROUP_ROWS, _GROUP_ITERATIONS = 64, 10  # the sample of the scalable init, see 
 
 # Of kmeans.accelerated:
 SAMPLE, SAMPLE_ITERATIONS = 40, 5  # rows per cluster that seeds and first iterations see
-LISTS, GROUP, NEAR = 4096, 32, (256, 1024)  # clusters from which lists are used, centroids of a group and of a list
+LISTS, GROUP, NEAR = 4096, 128, (256, 512)  # clusters from which lists are used, centroids of a group and of a list
 
 
 @dataclass(frozen=True)
