@@ -7,11 +7,11 @@ from typing import Any, ClassVar, Literal, Self
 
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import Tensor
 
 from strata.curation.encoders.base import l2_normalize, weights_sha256
 from strata.curation.encoders.network import Precision
+from strata.curation.encoders.pretrained import open_pretrained
 from strata.curation.errors import ConfigError
 from strata.curation.pools.base import Pool
 from strata.curation.pools.content import Kind
@@ -55,7 +55,10 @@ class SentenceEncoder:
             raise ConfigError("encoder.precision", f"{precision!r} is unknown", "use float32, bfloat16 or float16")
         self.model, self.revision, self.pooling = model, revision, pooling
         self.normalize, self.precision = normalize, precision
-        self.module, tokenizer = _open(model, revision, local_files_only or Path(model).is_dir())
+        self.module, tokenizer = open_pretrained(
+            model, revision, local_files_only or Path(model).is_dir(), "AutoTokenizer",
+            fix="check the name and the connection, give a local folder, or use encoder=hashed_text",
+        )  # fmt: skip
         positions = getattr(self.module.config, "max_position_embeddings", None)
         limits = [limit for limit in (max_tokens, tokenizer.model_max_length, positions) if limit]
         if min(limits) < 3:
@@ -134,25 +137,3 @@ class Tokens:
         """Token ids, at most ``limit``."""
         ids: list[int] = self.tokenizer(text, truncation=True, max_length=self.limit)["input_ids"]
         return ids or [self.padding]
-
-
-def _open(model: str, revision: str | None, local: bool) -> tuple[nn.Module, Any]:
-    from transformers import AutoModel, AutoTokenizer
-
-    where = {"revision": revision, "local_files_only": local}
-    try:
-        with torch.random.fork_rng(devices=[]):
-            network, report = AutoModel.from_pretrained(
-                model, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **where
-            )  # fmt: skip
-        tokenizer = AutoTokenizer.from_pretrained(model, **where)
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-        problem = f"{model!r} cannot be opened ({' '.join(str(error).split())[:300]})"
-        fix = "check the name and the connection, give a local folder, or use encoder=hashed_text"
-        raise ConfigError("encoder.model", problem, fix) from error
-    lacking = sorted(key for key in report["missing_keys"] if "pooler" not in key)
-    if lacking:
-        problem = f"the weights of {model!r} lack {len(lacking)} tensors, first {lacking[0]!r}"
-        raise ConfigError("encoder.model", problem, "give a checkpoint of the whole model")
-    network.eval().requires_grad_(False)
-    return network, tokenizer

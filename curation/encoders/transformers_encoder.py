@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from jaxtyping import Float
 from PIL import Image
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from strata.curation.encoders.network import NetworkEncoder, Precision
+from strata.curation.encoders.pretrained import open_pretrained
 from strata.curation.errors import ConfigError
 
 
@@ -46,7 +45,12 @@ class TransformersEncoder(NetworkEncoder):
         if pooling not in ("cls", "mean", "pooler"):
             raise ConfigError("encoder.pooling", f"{pooling!r} is unknown", "use cls, mean or pooler")
         self.model, self.revision = model, revision
-        network, processor = _open(model, revision, local_files_only or Path(model).is_dir(), pooling)
+        network, processor = open_pretrained(
+            model, revision, local_files_only or Path(model).is_dir(), "AutoImageProcessor",
+            fix="check the name and the connection, or give a local folder saved with save_pretrained",
+            needs_pooler=pooling == "pooler",
+        )  # fmt: skip
+        network = getattr(network, "vision_model", network)
         self.commit: str | None = getattr(network.config, "_commit_hash", None)
         self._transform = Processed(processor)
         blank = self._transform(Image.new("RGB", (64, 64)))
@@ -119,25 +123,3 @@ def _n_patches(module: nn.Module, batch: Tensor, n_tokens: int) -> int:
     height, width = (side, side) if isinstance(side, int) else side
     grid = (batch.shape[2] // height) * (batch.shape[3] // width)
     return grid if grid <= n_tokens else n_tokens  # models that merge patches (Swin) have fewer tokens and no prefix
-
-
-def _open(model: str, revision: str | None, local: bool, pooling: str) -> tuple[nn.Module, Any]:
-    from transformers import AutoImageProcessor, AutoModel
-
-    where = {"revision": revision, "local_files_only": local}
-    try:
-        with torch.random.fork_rng(devices=[]):
-            network, report = AutoModel.from_pretrained(
-                model, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **where
-            )  # fmt: skip
-        processor = AutoImageProcessor.from_pretrained(model, **where)
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-        problem = f"{model!r} cannot be opened ({' '.join(str(error).split())[:300]})"
-        fix = "check the name and the connection, or give a local folder saved with save_pretrained"
-        raise ConfigError("encoder.model", problem, fix) from error
-    lacking = sorted(key for key in report["missing_keys"] if pooling == "pooler" or "pooler" not in key)
-    if lacking:
-        problem = f"the weights of {model!r} lack {len(lacking)} tensors, first {lacking[0]!r}"
-        raise ConfigError("encoder.model", problem, "give a checkpoint of the whole model")
-    vision = getattr(network, "vision_model", network)
-    return vision, processor
