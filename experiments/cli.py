@@ -13,6 +13,8 @@ COMMANDS = {
     "embed": "a pool through an encoder into an embedding store",
     "eval": "score a backbone on benchmarks",
     "why": "the chain of stages, configs and commits behind a result",
+    "diff": "what differs between two results: settings, code, numbers",
+    "rerun": "give the command behind a result once more",
 }
 
 USAGE = """usage: strata COMMAND [setting=value ...] [flags]

@@ -1,13 +1,16 @@
-"""Write an experiment's folder: values.csv, table.md/.csv/.tex, figure.png, config.yaml, stages.json."""
+"""Write an experiment's folder: values.csv, table.md/.csv/.tex, figure.png, config.yaml, stages.json, run.json."""
 
 import csv
 import json
+import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
+from strata.curation.artifact import write_json
 from strata.experiments.cost import predict
 from strata.experiments.figure import draw
 from strata.experiments.measured_figures import draw_measured
@@ -47,6 +50,7 @@ def write_report(plan: Plan, store: Store, config: Mapping[str, Any], folder: Pa
         draw(plan.name, plan, store, values, shown, folder / "figure.png")
     else:
         draw_measured(plan, store, values, config, folder / "figure.png")
+    write_json(folder / "run.json", {"command": os.environ.get("STRATA_COMMAND", " ".join(sys.argv))})
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(dict(config))))
     (folder / "stages.json").write_text(json.dumps([_row(stage, store) for stage in plan.stages], indent=1) + "\n")
     return tables
