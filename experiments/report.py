@@ -1,4 +1,4 @@
-"""Write an experiment's folder: values.csv, table.md/.csv/.tex, figure.png, config.yaml, stages.json, run.json."""
+"""Write an experiment's folder: values.csv, table.md/.csv/.tex, figure.png, report.html, config.yaml, stages.json, run.json."""
 
 import csv
 import json
@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from strata.curation.artifact import write_json
 from strata.experiments.cost import predict
 from strata.experiments.figure import draw
+from strata.experiments.html_report import write_html
 from strata.experiments.measured_figures import draw_measured
 from strata.experiments.measured_results import collect_measures, measured_tables
 from strata.experiments.plan import Plan
@@ -53,6 +54,7 @@ def write_report(plan: Plan, store: Store, config: Mapping[str, Any], folder: Pa
     write_json(folder / "run.json", {"command": os.environ.get("STRATA_COMMAND", " ".join(sys.argv))})
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(dict(config))))
     (folder / "stages.json").write_text(json.dumps([_row(stage, store) for stage in plan.stages], indent=1) + "\n")
+    write_html(plan, store, config, tables, provenance(plan, store), folder)
     return tables
 
 
