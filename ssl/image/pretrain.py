@@ -163,6 +163,7 @@ def _isolated(num_threads: int | None) -> Iterator[None]:
     level = log.level
     with torch.random.fork_rng(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="pytorch_lightning")
+        warnings.filterwarnings("ignore", "FSDP2-wrapped module")  # on in-place changes of its result: we make none
         log.setLevel(logging.ERROR)  # no banner, and no advice on DataLoaders: the batches come from RAM
         try:
             torch.set_num_threads(num_threads or threads)

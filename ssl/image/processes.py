@@ -72,7 +72,7 @@ def shard(network: nn.Module, blocks: list[nn.Module], parts: list[nn.Module]) -
     device = "cuda" if dist.get_backend() == "nccl" else "cpu"
     mesh = dist.init_device_mesh(device, (dist.get_world_size(),))
     for module in (*blocks, *parts):
-        fully_shard(module, mesh=mesh)
+        fully_shard(module, mesh=mesh, reshard_after_forward=True)  # also the teacher, which has no backward pass
 
 
 def full_state(module: nn.Module) -> dict[str, Tensor]:
