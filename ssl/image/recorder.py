@@ -50,23 +50,29 @@ class Recorder(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, module: Any) -> None:
         """Drop what a killed run logged after its last checkpoint, and start the clock."""
+        self.clock = time.perf_counter()
+        self.writes = trainer.is_global_zero
+        if not self.writes:
+            return
         lines = self.metrics.read_text().splitlines(keepends=True) if self.metrics.exists() else []
         kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= self.start]
         self.metrics.write_text("".join(kept))
         config = module.config
         self.bar = progress(config.steps, "pretrain", "steps", initial=self.start, disable=not self.show)
-        self.clock = time.perf_counter()
 
     def on_train_batch_start(self, trainer: pl.Trainer, module: Any, batch: Any, batch_idx: int) -> None:
         """Tell the module whether this step is logged."""
-        done = batch[0] + 1
+        done = batch.step + 1
         module.wants_health = done % self.log_every == 0 or done == module.config.steps
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Log, watch, save. ``step`` in the log is the number of steps done."""
-        done = batch[0] + 1
-        self.images += len(batch[1])
-        self.bar.update(1)
+        done = batch.step + 1
+        if batch.part + 1 < module.config.accumulate:
+            return
+        self.images += module.config.batch_size
+        if self.writes:
+            self.bar.update(1)
         if module.wants_health:
             self._log(module, done)
         if done % module.config.checkpoint_every == 0 and done < module.config.steps:
@@ -86,19 +92,25 @@ class Recorder(pl.Callback):
             "teacher_temperature": schedule.teacher_temperature,
             "images_per_s": self.images / max(elapsed, 1e-9),
         }
+        if self.writes:
+            self._write(values, done)
+        if done > module.config.warmup_steps:  # fresh networks may look collapsed
+            self.alarm.check(done, values)
+
+    def _write(self, values: dict[str, float], done: int) -> None:
         self.bar.set_postfix(loss=f"{values['loss']:.3f}", rank=f"{values['effective_rank']:.1f}", refresh=False)
         with open(self.metrics, "a") as stream:
             stream.write(json.dumps({"step": done, **values}) + "\n")
         if self.on_metrics is not None:
             self.on_metrics(values, done)
-        if done > module.config.warmup_steps:  # fresh networks may look collapsed
-            self.alarm.check(done, values)
 
     def save(self, trainer: pl.Trainer) -> None:
-        """Whole or not at all: written beside, flushed to the disk, then renamed."""
+        """Whole or not at all: written beside, flushed to the disk, then renamed. All processes must call it."""
         self.checkpoint.parent.mkdir(exist_ok=True)
         temporary = self.checkpoint.with_suffix(".tmp")
         trainer.save_checkpoint(temporary)
+        if not trainer.is_global_zero:
+            return
         with open(temporary, "rb") as stream:
             os.fsync(stream.fileno())
         temporary.replace(self.checkpoint)
