@@ -87,7 +87,7 @@ def _recipe(settings_json: str) -> tuple[Any, int]:
 
     import torch
 
-    from strata.eval.backbone import MAX_BLOCKS
+    from strata.eval.backbones.base import MAX_BLOCKS
     from strata.ssl.image.backbone import create_backbone
     from strata.ssl.image.config import ImageSSLConfig
 

@@ -28,7 +28,7 @@ def main(config: dict[str, Any]) -> None:
         if not config[f"{group}s"]:
             raise ConfigError(f"{group}s", "there are none", f"add e.g. +{group}@{group}s.{example}={example}")
     check_probed(config)
-    check_probes(config["protocols"], train_labels(config["benchmarks"]), probed_blocks(backbone))
+    check_probes(config["protocols"], train_labels(config["benchmarks"]), probed_blocks(backbone)[0])
     scores = []
     for name, benchmark in config["benchmarks"].items():
         features = plan_features(name, benchmark, {}, config, label)

@@ -3,7 +3,7 @@
 from typing import Any
 
 from strata.eval.backbone import load_backbone
-from strata.eval.features import extract_features
+from strata.eval.extract import extract_features
 from strata.experiments.build import build
 from strata.experiments.stage import Task
 
