@@ -143,7 +143,7 @@ class RetrievalBenchmark:
     labelled: ClassVar[bool] = False
 
     name: str
-    pools: Sequence[Any]
+    pools: Any
     metric: str = "map_medium"
 
     def __post_init__(self) -> None:

@@ -92,6 +92,7 @@ def _known(backbone: FrozenBackbone, pool: Pool, dtype: str, patches: int) -> di
         "label_names": pool.label_names,
         "grid": list(backbone.grid) if backbone.grid else None,
         "patches": patches,
+        "task_info": getattr(pool, "task_info", None),
         "candidates": None if candidates is None else [int(c) for c in candidates],
     }
 

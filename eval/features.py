@@ -49,6 +49,7 @@ class Features:
         candidates: class ids that a prediction may be, where a test set has only some of the classes of train
             (ImageNet-A); None = all.
         targets: maps of a dense split.
+        task_info: what the pool says of its maps, e.g. the range of depths.
     """
 
     cls: Float[np.ndarray, "n L d"]
@@ -61,6 +62,7 @@ class Features:
     columns: dict[str, list[Any]] = field(default_factory=dict)
     candidates: Int[np.ndarray, " c"] | None = None
     targets: Targets | None = None
+    task_info: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def open(cls, path: FeatureFolders, split: str) -> "Features":
@@ -85,6 +87,7 @@ class Features:
             },
             candidates=None if candidates is None else np.asarray(candidates, np.int64),
             targets=_open_targets(folder),
+            task_info=about.get("task_info") or {},
         )
 
     @property

@@ -97,19 +97,6 @@ def _recipe(settings_json: str) -> tuple[Any, int]:
     return recipe, min(MAX_BLOCKS, len(network.blocks))
 
 
-def check_probes(protocols: Mapping[str, Any], labels: Mapping[str, np.ndarray], blocks: int) -> None:
-    """Raise a ConfigError if a protocol does not fit a benchmark's training labels, or a backbone of ``blocks``."""
-    for name, options in protocols.items():
-        protocol = build(options, f"protocols.{name}")
-        for benchmark, classes in labels.items():
-            try:
-                protocol.check(classes, blocks)
-            except ConfigError as error:
-                found = placed(error, f"protocols.{name}")
-                assert isinstance(found, ConfigError)
-                raise ConfigError(found.field, f"{found.problem} (benchmark {benchmark})", found.fix) from None
-
-
 def metric_names(protocols: Mapping[str, Any]) -> list[str]:
     """What the protocols measure, each name once."""
     built = [build(options, f"protocols.{name}") for name, options in protocols.items()]
