@@ -146,7 +146,8 @@ def _open_timm(source: Source, pretrained: bool, seed: int, image_size: int | No
     encoder: BackboneEncoder | TimmEncoder
     name = str(source.folder) if source.folder else source.name
     try:
-        if source.folder is not None and pretrained and image_size is None:
+        ours = source.folder is not None and (source.folder / "manifest.json").is_file()
+        if source.folder is not None and ours and pretrained and image_size is None:
             encoder = BackboneEncoder(source.folder, pooling="model")
         else:
             encoder = TimmEncoder(name, pretrained=pretrained, pooling="model", seed=seed, image_size=image_size)
