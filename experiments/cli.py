@@ -65,6 +65,10 @@ def _run(command: str, arguments: list[str]) -> int:
         if "--help" in flags:
             print(command_help(command, COMMANDS[command], folders))
             return 0
+        if command == "eval":
+            from strata.experiments.eval_arguments import expand
+
+            overrides = expand(overrides, folders)
         check_group_choices(overrides, folders)
         sys.argv = [name, *flags, *overrides]
         importlib.import_module(f"strata.experiments.commands.{command}").main()

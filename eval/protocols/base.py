@@ -11,10 +11,9 @@ import numpy as np
 import torch
 from jaxtyping import Int
 
-from strata.curation.artifact import read_manifest
 from strata.curation.device import resolve_device
 from strata.eval.accuracy import mean_per_class, top1
-from strata.eval.features import Features
+from strata.eval.features import FeatureFolders, Features, describe_features
 from strata.eval.scores import Score, write_scores
 
 
@@ -30,18 +29,27 @@ class Protocol(ABC):
     """Base of the protocols, which are dataclasses: a field per option, checked in ``__post_init__``.
 
     A new protocol sets ``id`` and ``version``, and writes ``evaluate``. Raise the version when a number may move.
+
+    Attributes:
+        tasks: kinds of benchmark that it scores (``Benchmark.task``): "classification", "segmentation", "depth", "retrieval".
     """
 
     id: ClassVar[str]
     version: ClassVar[int]
+    tasks: ClassVar[tuple[str, ...]] = ("classification",)
+
+    @property
+    def patches(self) -> int:
+        """Of how many of the last blocks it reads patch tokens: they are stored only where a protocol asks for them."""
+        return 0
 
     @abstractmethod
-    def evaluate(self, features: str | Path, benchmark: str, device: torch.device) -> Result:
+    def evaluate(self, features: FeatureFolders, benchmark: str, device: torch.device) -> Result:
         """Fit on the "train" split, choose nothing on the "test" split, and score the latter once."""
 
     def run(
         self,
-        features: str | Path,
+        features: FeatureFolders,
         out: str | Path,
         *,
         benchmark: str = "",
@@ -53,7 +61,7 @@ class Protocol(ABC):
         """Evaluate a features folder and write a scores folder.
 
         Args:
-            features: made by ``extract_features``; nothing else is read.
+            features: made by ``extract_features``, a folder or one for each split; nothing else is read.
             out: the folder to make. Must not exist yet.
             benchmark: its name in the scores; default: the name of the test pool.
             device: "auto" takes a GPU if there is one.
@@ -62,7 +70,7 @@ class Protocol(ABC):
         Raises:
             ConfigError: an option does not fit the features (``protocol.<option>``). DataError: not a features folder.
         """
-        manifest = read_manifest(features, "features")
+        manifest = describe_features(features)
         name = benchmark or manifest["splits"]["test"]["pool"]["name"]
         result = self.evaluate(features, name, resolve_device(device))
         meta = {

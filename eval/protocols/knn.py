@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from strata.curation.errors import ConfigError
-from strata.eval.features import Features
+from strata.eval.features import FeatureFolders, Features
 from strata.eval.nearest import nearest_neighbors
 from strata.eval.protocols.base import Protocol, Result, prediction_columns
 
@@ -61,7 +60,7 @@ class KNN(Protocol):
         measured = super().metrics()
         return measured + tuple(f"{name}_k{k}" for k in self.k for name in measured)
 
-    def evaluate(self, features: str | Path, benchmark: str, device: torch.device) -> Result:
+    def evaluate(self, features: FeatureFolders, benchmark: str, device: torch.device) -> Result:
         """See Protocol. Raises a ConfigError if the headline k is larger than the training set."""
         train, test = Features.open(features, "train"), Features.open(features, "test")
         self.check(train.labels, train.cls.shape[1])

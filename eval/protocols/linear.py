@@ -3,7 +3,6 @@
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from strata.curation.errors import ConfigError
 from strata.curation.progress import progress
-from strata.eval.features import Features
+from strata.eval.features import FeatureFolders, Features
 from strata.eval.protocols.base import Protocol, Result, prediction_columns
 from strata.eval.protocols.sgd_heads import SGDHeads
 from strata.eval.stratify import stratified_sample
@@ -120,7 +119,7 @@ class Linear(Protocol):
             problem = f"nothing of the {len(labels)} training images can be held out: each class has one"
             raise ConfigError("protocol.holdout", problem, "give a larger training set")
 
-    def evaluate(self, features: str | Path, benchmark: str, device: torch.device) -> Result:
+    def evaluate(self, features: FeatureFolders, benchmark: str, device: torch.device) -> Result:
         """See Protocol. Raises a ConfigError where n_blocks or holdout do not fit the features."""
         probe = self.fit(Features.open(features, "train"), device)
         test = Features.open(features, "test")  # opened when nothing is left to choose
