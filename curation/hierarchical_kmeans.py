@@ -24,7 +24,7 @@ from strata.curation.kmeans.part_files import mapped
 from strata.curation.kmeans.parts import nearest_of_all
 from strata.curation.kmeans.points import DTypeName, Metric, Points
 from strata.curation.kmeans.resample import ResampleBy
-from strata.curation.kmeans.share import Sharding, Share, is_shared
+from strata.curation.kmeans.share import Sharding, Share, check_sharding, is_shared
 from strata.curation.kmeans.source import as_source
 from strata.curation.kmeans.two_step import Settings, spawned
 from strata.curation.spread_hierarchy import save_spread
@@ -271,6 +271,7 @@ class HierarchicalKMeans:
         if self.resample_by not in get_args(ResampleBy):
             raise ConfigError("hierarchy.resample_by", f"{self.resample_by!r} is unknown", "use closest or random")
         parse_memory(self.memory)
+        check_sharding(self.shard_centroids)
         if self.algorithm not in get_args(Algorithm):
             raise ConfigError("hierarchy.algorithm", f"{self.algorithm!r}", f"use one of {get_args(Algorithm)}")
         if self.metric not in get_args(Metric):

@@ -48,7 +48,8 @@ def write_report(plan: Plan, store: Store, config: Mapping[str, Any], folder: Pa
     else:
         draw_measured(plan, store, values, config, folder / "figure.png")
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(dict(config))))
-    (folder / "stages.json").write_text(json.dumps([_row(stage, store) for stage in plan.stages], indent=1) + "\n")
+    rows = ",\n".join(json.dumps(_row(stage, store)) for stage in plan.stages)  # a stage a line
+    (folder / "stages.json").write_text(f"[\n{rows}\n]\n")
     return tables
 
 

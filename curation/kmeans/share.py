@@ -8,7 +8,7 @@ no process (and no GPU) ever has more than its own part and the visiting one, an
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -73,15 +73,15 @@ class Share:
         return rows[np.argsort(numbers)]
 
 
-def is_shared(sharding: Sharding, k: int, d: int, group: Group, device: torch.device) -> bool:
-    """Whether centroids are shared out; "auto": if they would take more than half of a GPU. The same on every process.
-
-    Raises:
-        ConfigError: neither true, false nor auto.
-    """
-    if not (isinstance(sharding, bool) or sharding in get_args(get_args(Sharding)[0])):
+def check_sharding(sharding: Sharding) -> None:
+    """Raise a ConfigError if the setting is neither true, false nor auto."""
+    if not isinstance(sharding, bool) and sharding != "auto":
         raise ConfigError("hierarchy.shard_centroids", f"{sharding!r}", "use true, false or auto")
-    if isinstance(sharding, bool):
-        return sharding
+
+
+def is_shared(sharding: Sharding, k: int, d: int, group: Group, device: torch.device) -> bool:
+    """Whether centroids are shared out; "auto": if they would take more than half of a GPU. The same on every process."""
+    if sharding != "auto":
+        return bool(sharding)
     total = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else 0
     return group.size > 1 and group.count(int(device.type == "cuda" and 2 * _DEVICE_BYTES * k * d > total)) > 0
