@@ -53,7 +53,8 @@ def write_report(plan: Plan, store: Store, config: Mapping[str, Any], folder: Pa
         draw_measured(plan, store, values, config, folder / "figure.png")
     write_json(folder / "run.json", {"command": os.environ.get("STRATA_COMMAND", " ".join(sys.argv))})
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(dict(config))))
-    (folder / "stages.json").write_text(json.dumps([_row(stage, store) for stage in plan.stages], indent=1) + "\n")
+    rows = ",\n".join(json.dumps(_row(stage, store)) for stage in plan.stages)  # a stage a line
+    (folder / "stages.json").write_text(f"[\n{rows}\n]\n")
     write_html(plan, store, config, tables, provenance(plan, store), folder)
     return tables
 
