@@ -78,7 +78,9 @@ class Points:
         self.screen: torch.dtype | None = None  # of the products that screen; found out as they are made
         held = self.n * self.d * self.dtype.itemsize
         self.fits = held <= CACHE_BYTES if memory is None else 2 * held <= memory
-        self.center, self.scale = self._measure()
+        self.center, reach = self._measure()
+        self.scale = 2.0 ** -math.frexp(reach)[1] if reach > 0 else 1.0
+        self.reach = reach * self.scale  # largest centered value, 0.5 to 1; 0 where all rows are the same
         self._cache: list[Tensor] | None = None
         if self.fits:
             self._cache = [self._center_block(*block) for block in self.blocks()]
@@ -200,7 +202,7 @@ class Points:
         return out
 
     def _measure(self) -> tuple[NDArray[np.float64], float]:
-        """Mean of the rows, and the power of two that brings all centered values into [-1, 1]."""
+        """Mean of the rows, and the largest value less the mean."""
         low, high = np.full(self.d, np.inf), np.full(self.d, -np.inf)
         totals, error = [np.zeros(self.d)], None
         try:
@@ -225,7 +227,7 @@ class Points:
             raise DataError(
                 f"X has values up to {max(high.max(), -low.min()):.1e}, too large for dtype=float32; divide it"
             )
-        return center, 2.0 ** -math.frexp(reach)[1] if reach > 0 else 1.0
+        return center, reach
 
 
 def _temper(rows: NDArray[np.float64]) -> None:
