@@ -110,10 +110,13 @@ def plan_arm(
     check_probes(config, f"the backbone of {arm}", blocks, has_patches=True)
     keyed = ssl_identity(recipe)
     unkeyed = {name: ssl[name] for name in UNKEYED_SSL if name in ssl}
+    sampler, drawn, tree = build(settings["sampler"], "sampler"), {}, {}
+    if getattr(sampler, "draws_batches", False):
+        drawn, tree = {"temperature": sampler.temperature}, {"hierarchy": chosen.inputs["hierarchy"]}
     pretrain = Stage(
         "pretrain",
-        {"ssl": keyed, "seed": seed},
-        {"pool": inventory, "subset": chosen},
+        {"ssl": keyed, "seed": seed, **drawn},
+        {"pool": inventory, "subset": chosen, **tree},
         _runtime(config) | {"pools": {"pool": settings["pool"]}, "ssl": unkeyed},
         label,
         work=recipe.steps * recipe.batch_size,

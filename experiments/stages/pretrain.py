@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+from strata.curation.hierarchy import Hierarchy
+from strata.curation.stratified import StratifiedBatchSampler
 from strata.curation.subset import read_subset
 from strata.experiments.build import typed
 from strata.experiments.stage import Task
@@ -15,13 +17,18 @@ VERSION = 2  # 2: masks and stochastic depth of an image do not depend on how a 
 def run(task: Task, on_metrics: Callable[[dict[str, float], int], None] | None = None) -> None:
     """Train on the rows of ``inputs.subset`` of ``inputs.pool``; every arm runs the same number of steps."""
     selection = read_subset(task.inputs["subset"])
+    config, batches = typed(ImageSSLConfig, task.config["ssl"] | task.runtime["ssl"], "ssl"), None
+    if "hierarchy" in task.inputs:  # of sampler=stratified
+        tree, temperature = Hierarchy.load(task.inputs["hierarchy"]), task.config["temperature"]
+        batches = StratifiedBatchSampler(tree, config.batch_size, temperature=temperature, seed=task.config["seed"])
     pretrain(
-        typed(ImageSSLConfig, task.config["ssl"] | task.runtime["ssl"], "ssl"),
+        config,
         open_pool(task, "pool"),
         selection.rows,
         task.out,
         seed=task.config["seed"],
         repeats=selection.repeats,
+        batches=batches,
         key=task.key,
         inputs=task.input_keys,
         device=task.runtime["device"],

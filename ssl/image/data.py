@@ -13,6 +13,7 @@ from torch import Tensor
 
 from strata.curation.pools.base import Pool
 from strata.curation.progress import progress
+from strata.curation.seeded_batches import SeededBatches
 from strata.ssl.image.share import Batch, Share
 
 _SHUFFLE, _AUGMENT, _MASK, _MODEL, _DROP = range(5)  # independent streams of one seed
@@ -119,6 +120,8 @@ class StepBatches:
         stop: the step after the last.
         seed: of the shuffling.
         accumulate: parts of a step.
+        batches: draws the entries of ``order`` of each step, of batch_size over all processes; else they are shuffled anew
+            in each epoch.
     """
 
     def __init__(
@@ -131,8 +134,9 @@ class StepBatches:
         stop: int,
         seed: int,
         accumulate: int = 1,
+        batches: SeededBatches | None = None,
     ) -> None:
-        self.source, self.order, self.batch_size = source, order, batch_size
+        self.source, self.order, self.batch_size, self.batches = source, order, batch_size, batches
         self.start, self.stop, self.seed, self.accumulate = start, stop, seed, accumulate
 
     def __iter__(self) -> Iterator[Batch]:
@@ -154,7 +158,8 @@ class StepBatches:
         """Step, part and the positions in the source of this process's images."""
         sampler = EpochSampler(len(self.order), self.seed)
         for step in range(self.start, self.stop):
-            places = self.order[sampler.batch(step, self.batch_size)]
+            drawn = sampler.batch(step, self.batch_size) if self.batches is None else self.batches.batch(0, step)
+            places = self.order[drawn]
             for part in range(self.accumulate):
                 share = Share.here(self.batch_size, part=part, parts=self.accumulate)
                 yield step, part, places[share.first : share.last]

@@ -20,6 +20,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from strata.curation.artifact import Draft
 from strata.curation.errors import ConfigError
 from strata.curation.pools.base import Pool
+from strata.curation.seeded_batches import SeededBatches
 from strata.ssl.image.alarm import CollapseAlarm, CollapsedRun
 from strata.ssl.image.checkpoint import Resume, Saver, checkpoint_of, find_checkpoint, steps_done
 from strata.ssl.image.config import HOW_IT_RUNS, ImageSSLConfig
@@ -47,6 +48,7 @@ def pretrain(
     *,
     seed: int,
     repeats: Int[np.ndarray, " n"] | None = None,
+    batches: SeededBatches | None = None,
     key: str = "",
     inputs: Mapping[str, str] | None = None,
     device: str = "auto",
@@ -77,6 +79,8 @@ def pretrain(
             not finite.
         seed: of weights, order, crops and masks.
         repeats: how often each row occurs in an epoch, [n]; once by default.
+        batches: draws the batches (numbers of ``rows``, batch_size of them on one rank), e.g. a
+            ``StratifiedBatchSampler``; by default rows are shuffled anew in each epoch. Not with repeats.
         key, inputs: see ``create_artifact``. Without a key, a digest of settings, data and seed takes its place, so that a
             run never goes on from another's checkpoint.
         device: "auto" (the first GPU, if there is one), "cpu" or "cuda".
@@ -105,6 +109,9 @@ def pretrain(
     settings = asdict(config)
     own = {name: value for name, value in settings.items() if name not in HOW_IT_RUNS}
     data = _digest(pool, rows[order])
+    if batches is not None:
+        _check_batches(batches, config, len(rows), len(order))
+        data = f"{data} {json.dumps(batches.state_dict()['settings'], sort_keys=True)}"
     key = key or hashlib.sha256(json.dumps([own, data, seed], sort_keys=True).encode()).hexdigest()
     partial = Path(out).with_name(Path(out).name + ".partial")
     if resume is False and group.rank == 0:
@@ -130,7 +137,7 @@ def pretrain(
                 pool, rows, config.cache_size, cache_bytes=cache_bytes, num_workers=num_workers, show_progress=progress
             )
             with contextlib.closing(source), _fast_attention(config, accelerator):
-                batches = StepBatches(
+                steps = StepBatches(
                     source,
                     order,
                     config.batch_size,
@@ -138,8 +145,9 @@ def pretrain(
                     stop=config.steps,
                     seed=seed,
                     accumulate=config.accumulate,
+                    batches=batches,
                 )
-                trainer.fit(module, batches, ckpt_path=str(checkpoint) if checkpoint else None, weights_only=True)
+                trainer.fit(module, steps, ckpt_path=str(checkpoint) if checkpoint else None, weights_only=True)
             stopper.raise_if_stopped(group.rank == 0)
             if trainer.interrupted:  # Lightning swallows Ctrl-C: what is not trained to the end must not look finished
                 raise KeyboardInterrupt
@@ -219,6 +227,14 @@ def _epoch(
         "lower it or choose more rows",
     )
     return rows.astype(np.int64), order
+
+
+def _check_batches(batches: SeededBatches, config: ImageSSLConfig, n_rows: int, n_order: int) -> None:
+    _check("repeats", n_rows == n_order, "are given with batches", "give one of them: batches weigh the rows")
+    given = (batches.batch_size, batches.world_size)
+    problem = f"draws {given[0]} rows on {given[1]} ranks"
+    _check("batches", given == (config.batch_size, 1), problem, f"give one of {config.batch_size} rows on 1 rank")
+    _check("batches", int(batches.batch(0, 0).max()) < n_rows, "draws rows that are not there", "make it of these rows")
 
 
 def _check(field: str, fine: bool, problem: str, fix: str) -> None:
