@@ -31,6 +31,14 @@ class ImageSSLConfig:
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
+    # Data
+    fit: str = (
+        "cover"  # how an image gets into the cached square: "cover" cuts its longer side to it, "contain" keeps all
+    )
+    augment: str = "batched"  # tensors, the whole batch at once, on the device; or "torchvision": its transforms, slow
+    sampling: str = "epoch"  # shuffled epochs of the rows; or of a hierarchy: "weighted" draws, "stratified" batches
+    temperature: float = 1.0  # of these two: 0 = the rows as they are, to 1 = balanced (Hierarchy.weights)
+
     # Crops; a scale is a share of the image's area
     global_size: int = 224  # 224
     local_size: int = 96  # 98 (patch 14)
@@ -143,9 +151,10 @@ class ImageSSLConfig:
             "momentum",
             "momentum_end",
             "center_momentum",
-            "hue",
+            "temperature",
         ):
             _within(name, getattr(self, name), 0.0, 1.0)
+        _within("hue", self.hue, 0.0, 0.5)  # half a turn is every hue
         for name, length in (("blur", 3), ("solarize", 3), ("betas", 2)):
             values = getattr(self, name)
             if len(values) != length:
@@ -180,7 +189,13 @@ class ImageSSLConfig:
             raise ConfigError("ssl.dino_weight", "no loss teaches the student", "raise dino_weight or ibot_weight")
 
     def _check_choices(self) -> None:
-        for name, choices in (("centering", ("sinkhorn", "softmax")), ("precision", ("32-true", "bf16-mixed"))):
+        for name, choices in (
+            ("centering", ("sinkhorn", "softmax")),
+            ("precision", ("32-true", "bf16-mixed")),
+            ("fit", ("cover", "contain")),
+            ("augment", ("batched", "torchvision")),
+            ("sampling", ("epoch", "weighted", "stratified")),
+        ):
             if getattr(self, name) not in choices:
                 raise ConfigError(f"ssl.{name}", f"is {getattr(self, name)!r}", f"give one of {', '.join(choices)}")
 

@@ -5,10 +5,11 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from strata.curation.errors import StrataError
+from strata.ssl.image.attention import choose_attention
 from strata.ssl.image.augment import multi_crop
 from strata.ssl.image.backbone import MaskedViT, create_backbone
 from strata.ssl.image.config import ImageSSLConfig
@@ -18,6 +19,7 @@ from strata.ssl.image.health import health
 from strata.ssl.image.masking import batch_masks
 from strata.ssl.image.parameters import apply_step, parameter_groups
 from strata.ssl.image.schedules import StepValues, step_values
+from strata.ssl.image.share import Batch
 from strata.ssl.losses.centering import SoftmaxCentering
 from strata.ssl.losses.dino import DINOLoss
 from strata.ssl.losses.ibot import IBOTLoss
@@ -79,18 +81,24 @@ class DINOv2(pl.LightningModule):
         self.teacher.eval()
         return self
 
+    def on_fit_start(self) -> None:
+        """The attention of this device."""
+        choose_attention(self, self.device)
+
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW over the student's groups; lr and decay are set before every step."""
         groups = parameter_groups(self.student.backbone, self.student.heads, self.config)
         return torch.optim.AdamW(groups, lr=0.0, betas=self.config.betas, fused=True)
 
-    def training_step(self, batch: tuple[int, UInt8[Tensor, "b 3 s s"]], batch_idx: int) -> Float[Tensor, ""]:
+    def training_step(self, batch: Batch, batch_idx: int) -> Float[Tensor, ""]:
         """Loss of one batch."""
-        step, images = batch
+        step = batch.step
         torch.manual_seed(model_seed(self.seed, step))
         values = step_values(self.config, step)
         apply_step(self.optimizers(), values)  # type: ignore[arg-type]  # one optimizer, wrapped by Lightning
-        global_crops, local_crops = multi_crop(images, self.config, step_generator(self.seed, step))
+        global_crops, local_crops = multi_crop(
+            batch.images, self.config, step_generator(self.seed, step), extents=batch.extents
+        )
         losses = self.losses(global_crops, local_crops, self._masks(len(global_crops), step), values)
         return self._total(losses, step)
 

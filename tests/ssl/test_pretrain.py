@@ -23,7 +23,9 @@ from strata.ssl.image.config import ImageSSLConfig
 from strata.ssl.image.data import ImageSource, StepBatches, step_generator
 from strata.ssl.image.health import CollapsedRun
 from strata.ssl.image.module import DINOv2
+from strata.ssl.image.order import EpochOrder
 from strata.ssl.image.pretrain import pretrain
+from strata.ssl.image.rates import RATES
 from strata.ssl.image.schedules import step_values
 
 SETTINGS = {
@@ -130,9 +132,9 @@ def test_repeats(tmp_path, finished):
     assert read_manifest(twice)["epochs"] == pytest.approx(3.2)
     batches = StepBatches(
         ImageSource(RenderedPool(4), np.arange(4), 16, cache_bytes=1 << 20, num_workers=1, show_progress=False),
-        np.repeat(np.arange(4), [2, 0, 1, 1]), 4, start=0, stop=1, seed=0,
+        EpochOrder(np.repeat(np.arange(4), [2, 0, 1, 1]), 4, seed=0), start=0, stop=1,
     )  # fmt: skip
-    ((_, images),) = batches
+    ((_, images, _, _),) = batches
     expected = {i: batches.source.cache[i] for i in range(4)}
     seen = sorted(next(i for i in expected if torch.equal(expected[i], image)) for image in images)
     assert seen == [0, 0, 2, 3]
@@ -170,7 +172,8 @@ def test_kill_and_resume_equals_an_uninterrupted_run(finished, tmp_path):
     assert weights(out) == weights(finished)
     log, expected = lines(out), lines(finished)
     for entry in (*log, *expected):
-        del entry["images_per_s"]
+        for name in RATES:
+            del entry[name]
     assert log == expected
     assert not (out / "checkpoints" / "last.tmp").exists()
 
@@ -255,7 +258,7 @@ def test_first_step_is_the_golden_value():
     masks = module._masks(len(global_crops), 0)
     module.eval()  # no drop path
     losses = module.losses(global_crops, local_crops, masks, step_values(module.config, 0))
-    golden = {"dino": 6.397, "ibot": 2.744, "koleo": 3.877}
+    golden = {"dino": 6.357, "ibot": 3.003, "koleo": 3.632}
     assert {name: loss.item() for name, loss in losses.items()} == pytest.approx(golden, abs=2e-3)
 
 
