@@ -12,4 +12,4 @@ def choose_attention(network: nn.Module, device: torch.device) -> None:
     """
     for module in network.modules():
         if hasattr(module, "fused_attn"):
-            module.fused_attn = device.type != "cpu"
+            setattr(module, "fused_attn", device.type != "cpu")  # noqa: B010 (a module's attributes have no types)

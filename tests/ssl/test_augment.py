@@ -246,7 +246,10 @@ def test_gray_uses_the_chosen_ones_only():
     assert torch.equal(gray[1::2], x[1::2]) and (gray[::2, :1] == gray[::2]).all()
 
 
-@pytest.mark.parametrize(("field", "value"), [("hue", 0.6), ("augment", "kornia"), ("fit", "stretch"), ("sampling", "x"), ("temperature", 1.5)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("hue", 0.6), ("augment", "kornia"), ("fit", "stretch"), ("sampling", "x"), ("temperature", 1.5)],
+)
 def test_bad_settings(field, value):
     with pytest.raises(ConfigError) as caught:
         recipe(**{field: value})
