@@ -36,11 +36,23 @@ def multi_crop(
         rank, world_size: this process has images [rank * b, (rank + 1) * b) of the global batch. The crops of an image are
             the same for any number of processes.
     """
-    b, bands, side = images.shape[0], images.shape[1], images.shape[2]
-    if config.augment == "torchvision":
-        from strata.ssl.image.augment_torchvision import torchvision_crops
+    with torch.autocast(images.device.type, enabled=False):  # 8 bits of a bfloat16 are too few for pixels
+        if config.augment == "torchvision":
+            from strata.ssl.image.augment_torchvision import torchvision_crops
 
-        return torchvision_crops(images, config, generator, extents, rank, world_size)
+            return torchvision_crops(images, config, generator, extents, rank, world_size)
+        return _batched_crops(images, config, generator, extents, rank, world_size)
+
+
+def _batched_crops(
+    images: UInt8[Tensor, "b c s s"],
+    config: ImageSSLConfig,
+    generator: Generator,
+    extents: Int[Tensor, "b 2"] | None,
+    rank: int,
+    world_size: int,
+) -> tuple[Float[Tensor, "2*b c g g"], Float[Tensor, "v*b c l l"]]:
+    b, bands, side = images.shape[0], images.shape[1], images.shape[2]
     if extents is None:
         extents = torch.full((b, 2), side, device=images.device)
     part, total, reach = slice(rank * b, (rank + 1) * b), b * world_size, extents.float()
@@ -130,11 +142,12 @@ def _resize_matrix(
     place = torch.arange(side, device=start.device) + 0.5 - start  # b 1 side, from the box's edge
     center = (torch.arange(size, device=start.device).view(1, -1, 1) + 0.5) * step
     x = ((place - center) / step.clamp(min=1.0)).abs_()
-    near = (1.5 * x - 2.5).mul_(x).mul_(x).add_(1.0)
-    far = ((2.5 - 0.5 * x).mul_(x).sub_(4.0)).mul_(x).add_(2.0)
-    weight = torch.where(x <= 1.0, near, torch.where(x < 2.0, far, 0.0))
-    weight = torch.where((place > 0) & (place < length), weight, 0.0)
-    return weight / weight.sum(dim=-1, keepdim=True)
+    # Two cubics, on [0, 1] and on [1, 2]; each is 0 at its end, so that their sum needs no cases
+    near, far = x.clamp(max=1.0), x.clamp_(1.0, 2.0)
+    weight = (1.5 * near - 2.5).mul_(near.square()).add_(1.0)
+    weight += (2.5 - 0.5 * far).mul_(far).sub_(4.0).mul_(far).add_(2.0)
+    weight *= (place > 0) & (place < length)
+    return weight.div_(weight.sum(dim=-1, keepdim=True))
 
 
 def _blur_matrix(sigma: Float[Tensor, " b"], side: int) -> Float[Tensor, "b side side"]:

@@ -42,14 +42,17 @@ def adjust_hue(x: Float[Tensor, "b 3 h w"], turns: Float[Tensor, " b"]) -> Float
     with f(d) = clamp(2 - d, 0, 1); so it takes no cases for the six sectors.
     """
     r, g, b = x.unbind(1)
-    value, chroma = x.amax(dim=1), x.amax(dim=1).sub_(x.amin(dim=1))
-    scale = 1.0 / chroma.clamp(min=1e-12)  # of gray pixels the hue does not matter: chroma is 0
-    sector = torch.where(value == r, (g - b) * scale, torch.where(value == g, (b - r) * scale + 2, (r - g) * scale + 4))
-    sector += 6.0 * turns[:, None, None]
+    value = x.amax(dim=1)
+    chroma = value - x.amin(dim=1)
+    scale = chroma.clamp(min=1e-12).reciprocal_()  # of gray pixels the hue does not matter: their chroma is 0
+    red, green = value == r, value == g
+    sector = (r - g).mul_(scale).add_(4.0)
+    sector = torch.where(green, (b - r).mul_(scale).add_(2.0), sector)
+    sector = torch.where(red, (g - b).mul_(scale), sector).add_(6.0 * turns[:, None, None])
     opposite = x.new_tensor([3.0, 5.0, 1.0]).view(3, 1, 1)  # cyan, magenta, yellow
     away = sector.unsqueeze(1) - opposite  # b 3 h w
     away.sub_((away * (1.0 / 6.0)).round_(), alpha=6.0).abs_()  # the shorter way round
-    return torch.addcmul(value.unsqueeze(1), chroma.unsqueeze(1), (2.0 - away).clamp_(0.0, 1.0), value=-1.0)
+    return away.sub_(2.0).neg_().clamp_(0.0, 1.0).mul_(chroma.unsqueeze(1)).sub_(value.unsqueeze(1)).neg_()
 
 
 def to_gray(x: Float[Tensor, "b 3 h w"], chosen: Bool[Tensor, " b"]) -> Float[Tensor, "b 3 h w"]:

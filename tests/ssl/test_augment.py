@@ -214,6 +214,15 @@ def test_nothing_outside_the_extent_is_seen(augment):
     assert not torch.equal(one[0], multi_crop(images, config, step_generator(0, 0))[0])
 
 
+@pytest.mark.parametrize("augment", ["batched", "torchvision"])
+def test_mixed_precision_of_the_network_leaves_the_crops_alone(augment):
+    config = recipe(augment=augment)
+    expected = multi_crop(pictures(side=64), config, step_generator(0, 0))
+    with torch.autocast("cpu", torch.bfloat16):
+        crops = multi_crop(pictures(side=64), config, step_generator(0, 0))
+    assert torch.equal(crops[0], expected[0]) and torch.equal(crops[1], expected[1])
+
+
 def test_solarize_is_on_the_second_global_view_only():
     base = dict(cache_size=32, global_scale=(1.0, 1.0), mean=(0, 0, 0), std=(1, 1, 1))
     config = recipe(**{**base, **PLAIN, "solarize": (0.0, 1.0, 0.0)})
