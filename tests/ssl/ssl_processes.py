@@ -17,7 +17,14 @@ from strata.ssl.image.recorder import Recorder
 
 def train(out: Path, settings: dict) -> None:
     pretrain(
-        ImageSSLConfig(**settings), RenderedPool(40), np.arange(30), out, seed=0, log_every=1, progress=False, device="cpu"
+        ImageSSLConfig(**settings),
+        RenderedPool(40),
+        np.arange(30),
+        out,
+        seed=0,
+        log_every=1,
+        progress=False,
+        device="cpu",
     )
 
 

@@ -42,7 +42,11 @@ def counted(module, phase):
                 sum(losses.values()).backward()
     # Fused attention computes the scores anew in its backward pass: 5 products where the model needs 4
     by_operator = counter.get_flop_counts()["Global"]
-    again = sum(count / 5 for operator, count in by_operator.items() if "attention" in str(operator) and "backward" in str(operator))
+    again = sum(
+        count / 5
+        for operator, count in by_operator.items()
+        if "attention" in str(operator) and "backward" in str(operator)
+    )
     return counter.get_total_flops() - again, 0 if masks is None else len(masks.places)
 
 

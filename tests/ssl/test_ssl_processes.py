@@ -51,7 +51,9 @@ def log(folder):
 
 
 def assert_same_run(actual, expected):
-    losses = [[[entry[name] for name in entry if name.startswith("loss")] for entry in log(f)] for f in (actual, expected)]
+    losses = [
+        [[entry[name] for name in entry if name.startswith("loss")] for entry in log(f)] for f in (actual, expected)
+    ]
     assert len(losses[0]) == SETTINGS["steps"]
     np.testing.assert_allclose(*losses, rtol=1e-5, atol=1e-5)
     for file in ("student.safetensors", "model.safetensors"):
