@@ -17,7 +17,7 @@ from strata.experiments.stage import canonical_json
 MODEL_FILES = ("config.json", "preprocessor_config.json", "*.safetensors")
 # The seed is keyed by itself.
 UNKEYED_CLUSTERING = ("device", "random_state", "verbose", "memory", "checkpoint_dir", "checkpoint_seconds")
-UNKEYED_SSL = ("checkpoint_every",)
+UNKEYED_SSL = ("checkpoint_every", "strategy", "devices", "num_nodes", "compile", "recompute")
 
 
 def identity(config: Mapping[str, Any]) -> dict[str, Any]:

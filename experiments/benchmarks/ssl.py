@@ -142,7 +142,8 @@ def export_images(n: int, folder: Path) -> None:
     pool = ParquetPool("images/tinyimagenet_lt", "pool")
     folder.mkdir()
     for row in range(n):
-        pool[row * len(pool) // n].save(folder / f"{row:05d}.jpg", quality=95)
+        image: Any = pool[row * len(pool) // n]
+        image.save(folder / f"{row:05d}.jpg", quality=95)
 
 
 def measure(side: str, peer: str, setting: Setting, precision: str, folder: Path) -> dict[str, Any]:
@@ -183,7 +184,7 @@ def report(setting: Setting, runs: dict[tuple[str, str], list[dict[str, Any]]]) 
     wait = {key: statistics.median(run["data_wait"] for run in found) for key, found in runs.items()}
     mfu = {precision: statistics.median(run["mfu"] for run in runs["ours", precision]) for precision in PRECISIONS}
     theirs, n = runs["theirs", PRECISIONS[0]][0], len(runs["ours", PRECISIONS[0]])
-    per_image = step_flops(recipe(setting, PRECISIONS[0])) / setting.batch / 1e9
+    per_image = step_flops(recipe(setting, PRECISIONS[0])).total / setting.batch / 1e9
     lines = [
         f"{platform.machine()}, {os.cpu_count()} cores, {setting.threads} threads, wall time; load {os.getloadavg()[0]:.1f}; "
         f"commit {git_commit()}; lightly-train {theirs['version']} with torch {theirs['torch']}, ours with torch "

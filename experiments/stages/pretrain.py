@@ -10,7 +10,9 @@ from strata.experiments.stages.pool import open_pool
 from strata.ssl.image.config import ImageSSLConfig
 from strata.ssl.image.pretrain import pretrain
 
-VERSION = 2  # 2: crops have torchvision's pixels and distributions
+# 2: crops have torchvision's pixels and distributions; masks and stochastic depth of an image do not depend on how a
+# step is split; losses in float32
+VERSION = 2
 
 
 def run(task: Task, on_metrics: Callable[[dict[str, float], int], None] | None = None) -> None:

@@ -14,9 +14,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from jaxtyping import Int
-from pytorch_lightning.plugins.environments import LightningEnvironment
 
-from strata.curation.artifact import create_artifact
 from strata.curation.errors import ConfigError
 from strata.curation.hierarchy import Hierarchy
 from strata.curation.pools.base import Pool
@@ -25,6 +23,7 @@ from strata.ssl.image.data import ImageSource, StepBatches
 from strata.ssl.image.export import export_backbone
 from strata.ssl.image.module import DINOv2
 from strata.ssl.image.order import training_order
+from strata.ssl.image.processes import full_state, join_processes, shared_artifact, trainer_arguments
 from strata.ssl.image.recorder import Recorder
 
 
@@ -79,15 +78,17 @@ def pretrain(
         StrataError: a loss is not finite, or ``out`` exists. UnreadableItem: an image cannot be decoded.
     """
     rows, items = _epoch(config, pool, np.asarray(rows), repeats)
-    order = training_order(config, rows, repeats, hierarchy, seed)
     _check("seed", 0 <= seed < 2**32, f"is {seed}", "give a number from 0 to 2^32 - 1")
     _check("log_every", log_every >= 1, f"is {log_every}", "give at least 1")
+    _check("ssl.in_chans", config.in_chans == 3, f"is {config.in_chans}", "pools give RGB images: 3")
+    order = training_order(config, rows, repeats, hierarchy, seed)
     accelerator = _accelerator(device)
+    group = join_processes(config, accelerator)
     settings = asdict(config)
     key = key or _digest(settings, pool, rows[items], hierarchy, seed)
     with _isolated(num_threads):
         module = DINOv2(config, seed)
-        with create_artifact(out, "backbone", key=key, inputs=inputs, config=settings) as draft:
+        with shared_artifact(group, out, "backbone", key=key, inputs=inputs, config=settings) as draft:
             checkpoint = draft.path / "checkpoints" / "last.ckpt"
             start = _steps_done(checkpoint)
             recorder = Recorder(draft.path, start=start, log_every=log_every, on_metrics=on_metrics, show=progress)
@@ -104,12 +105,20 @@ def pretrain(
                 show_progress=progress,
             )
             with contextlib.closing(source):
-                batches = StepBatches(source, order, start=start, stop=config.steps, pin=accelerator == "gpu")
+                pin = accelerator == "gpu"
+                batches = StepBatches(
+                    source, order, start=start, stop=config.steps, accumulate=config.accumulate, pin=pin
+                )
                 trainer.fit(module, batches, ckpt_path=str(checkpoint) if start else None, weights_only=True)
             if trainer.interrupted:  # Lightning swallows Ctrl-C: what is not trained to the end must not look finished
                 raise KeyboardInterrupt
             recorder.save(trainer)
-            export_backbone(module.teacher.backbone.vit, module.student.backbone.vit, config, draft.path)
+            states = {
+                "model": full_state(module.teacher.backbone.vit),
+                "student": full_state(module.student.backbone.vit),
+            }
+            if group.rank == 0:
+                export_backbone(module.teacher.backbone.vit, states, config, draft.path)
             draft.meta |= {
                 "seed": seed,
                 "steps": config.steps,
@@ -171,6 +180,7 @@ def _isolated(num_threads: int | None) -> Iterator[None]:
     level = log.level
     with torch.random.fork_rng(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="pytorch_lightning")
+        warnings.filterwarnings("ignore", "FSDP2-wrapped module")  # on in-place changes of its result: we make none
         log.setLevel(logging.ERROR)  # no banner, and no advice on DataLoaders: the batches come from RAM
         try:
             torch.set_num_threads(num_threads or threads)
@@ -188,11 +198,9 @@ def _steps_done(checkpoint: Path) -> int:
 
 
 def _trainer(config: ImageSSLConfig, accelerator: str, recorder: Recorder) -> pl.Trainer:
-    """One process on one device, quiet; logging and saving are the recorder's."""
+    """Quiet; logging and saving are the recorder's."""
     return pl.Trainer(
         accelerator=accelerator,
-        devices=1,
-        plugins=[LightningEnvironment()],
         max_steps=config.steps,
         max_epochs=-1,
         precision=config.precision,  # type: ignore[arg-type]
@@ -202,5 +210,5 @@ def _trainer(config: ImageSSLConfig, accelerator: str, recorder: Recorder) -> pl
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
-        use_distributed_sampler=False,
+        **trainer_arguments(config),
     )

@@ -27,7 +27,7 @@ class Rates:
     def __init__(self, config: ImageSSLConfig, module: nn.Module, world_size: int) -> None:
         self.config = config
         self.device = next(module.parameters()).device
-        self._flops = step_flops(config) / world_size
+        self._flops = step_flops(config).total / world_size
         dtype = torch.float32 if config.precision == "32-true" else torch.bfloat16
         self._peak = gemm_peak(self.device, dtype)
         self._steps, self._waited = 0, 0.0

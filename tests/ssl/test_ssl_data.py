@@ -1,6 +1,5 @@
 """Where batches come from: the order of the data, decoding once, the cache on disk, and what is waited for."""
 
-import math
 import multiprocessing
 import threading
 
@@ -15,7 +14,6 @@ from strata.curation.pools.rendered import RenderedPool
 from strata.ssl.image.config import ImageSSLConfig
 from strata.ssl.image.data import ImageSource, StepBatches
 from strata.ssl.image.decoded import DecodedImages
-from strata.ssl.image.flops import step_flops
 from strata.ssl.image.order import EpochOrder, training_order
 
 
@@ -242,25 +240,3 @@ def test_disk_cache_that_cannot_be_is_an_error(tmp_path):
     np.save(rows, np.zeros(3, np.uint8))
     with pytest.raises(DataError, match="damaged"):
         DecodedImages(tmp_path, "p", 5, 4, "cover")
-
-
-# ---- rates
-
-
-def test_flops_of_a_step_against_a_count_by_hand():
-    """A ViT of width d: 24 d^2 per token and block in its matrices, 4 d n^2 for attention; heads by their layers."""
-    kwargs = {"patch_size": 8, "embed_dim": 32, "depth": 3, "num_heads": 2}
-    config = recipe(
-        backbone="vit_tiny_patch16_224", model_kwargs=kwargs, cache_size=32, global_size=32, local_size=16, n_local=5,
-        head_hidden=24, head_bottleneck=12, n_prototypes=40, ibot_separate_head=False, mask_ratio=(0.2, 0.4),
-    )  # fmt: skip
-
-    def image(patches, d=32):
-        n = patches + 1
-        return 2 * patches * 3 * 64 * d + 3 * (24 * n * d * d + 4 * d * n * n)
-
-    head = 2 * (32 * 24 + 24 * 24 + 24 * 12 + 12 * 40)
-    masked = 0.3 * 0.5 * 16
-    expected = 4 * 2 * 8 * (image(16) + head + masked * head) + 3 * 5 * 8 * (image(4) + head)
-    assert step_flops(config) == pytest.approx(expected, rel=1e-9)
-    assert math.isfinite(expected)
