@@ -149,6 +149,17 @@ class MaskedViT(nn.Module):
         x = vit.norm(self._blocks(x, read, kept))
         return x[:batch], x[batch:]
 
+    def encode_seen(
+        self, images: Float[Tensor, "b c size size"], seen: Int64[Tensor, "b v"]
+    ) -> Float[Tensor, "b prefix+v d"]:
+        """Prefix tokens and the patches at the places ``seen``, after the last norm; the network reads no others (MAE)."""
+        vit, prefix = self.vit, self.vit.num_prefix_tokens
+        x = vit._pos_embed(vit.patch_embed(images))  # b prefix+n d
+        patches = x[:, prefix:].gather(1, seen.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
+        x = vit.norm_pre(torch.cat([x[:, :prefix], patches], dim=1))
+        tokens: Tensor = vit.norm(self._blocks(x, None, None))
+        return tokens
+
     def _blocks(
         self, x: Float[Tensor, "b n d"], read: Int64[Tensor, " r"] | None, kept: Tensor | None
     ) -> Float[Tensor, "b n d"] | Float[Tensor, "r d"]:

@@ -1,12 +1,15 @@
 """Settings of the image SSL trainer: everything that changes its result, and nothing that does not."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from strata.curation.errors import ConfigError
+from strata.ssl.image.alarm import AlarmConfig
+from strata.ssl.image.methods import MAEConfig, check_method
 
 
 @dataclass
@@ -17,6 +20,8 @@ class ImageSSLConfig:
     Raises:
         ConfigError: a value is out of range; its field is ``ssl.<name>``.
     """
+
+    method: str = "dinov2"  # dinov2; or "simclr", "mae": they read the model, data, crops, augmentation and optimizer
 
     # Model: a name that timm knows as a VisionTransformer, and what to change about it
     backbone: str = "vit_small_patch16_224"  # ViT-L/14 with SwiGLU, LayerScale 1e-5; 4 registers in the curation paper
@@ -29,6 +34,9 @@ class ImageSSLConfig:
     # dinov2 and timm: 0.02. A random patch embedding gives tokens of about 0.6, which hide where a patch is until the
     # position embedding has grown; in a run of a few hundred steps it never does, so small recipes start near 1
     pos_embed_std: float = 0.02
+
+    # Start: "" = random; a folder of a backbone (ours, timm's or transformers'), a .safetensors file, or timm:NAME
+    init_from: str = ""  # ""
 
     # Length and data
     steps: int = 10_000  # dinov2: 625_000
@@ -88,7 +96,7 @@ class ImageSSLConfig:
     ibot_bottleneck: int = 256  # 256
 
     # Teacher
-    centering: str = "sinkhorn"  # sinkhorn; or "softmax": running mean, as DINO
+    centering: str = "sinkhorn"  # sinkhorn; or "softmax": running mean, as DINO; or "none": collapses, for ablations
     sinkhorn_iterations: int = 3  # 3
     center_momentum: float = 0.9  # 0.9 (used by softmax only)
     student_temperature: float = 0.1  # 0.1
@@ -110,6 +118,12 @@ class ImageSSLConfig:
     freeze_last_layer_steps: int = 100  # 1250; the prototypes' lr is 0 for these
     clip_grad: float = 3.0  # 3.0; norm, of the backbone and of each head apart; 0 = off
     precision: str = "32-true"  # fp16 with FSDP; here "32-true" or "bf16-mixed" (losses are always float32)
+
+    mae: MAEConfig = field(default_factory=MAEConfig)  # read by method=mae only
+
+    # Watching; it stops a run or adds to its log, and changes nothing else
+    alarm: AlarmConfig = field(default_factory=AlarmConfig)  # of collapse
+    log_gradients: bool = False  # gradient norm of each loss at logged steps; costs a backward pass for each
 
     # How it is run; the result is the same up to rounding, so none of these is part of a stage's key
     strategy: str = "ddp"  # FSDP; across devices: "ddp", or "fsdp" (weights and optimizer spread over them)
@@ -142,6 +156,9 @@ class ImageSSLConfig:
         ):
             setattr(self, name, tuple(getattr(self, name)))
         self.model_kwargs = dict(self.model_kwargs)
+        self.mae = MAEConfig(**self.mae) if isinstance(self.mae, Mapping) else self.mae
+        self.alarm = AlarmConfig(**self.alarm) if isinstance(self.alarm, Mapping) else self.alarm
+        check_method(self)
         self._check_counts()
         self._check_shares()
         self._check_reals()
@@ -154,7 +171,7 @@ class ImageSSLConfig:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise ConfigError(f"ssl.{name}", f"is {value!r}", f"give a whole number of at least {least}")
-        for name in ("global_size", "local_size"):
+        for name in ("global_size", "local_size") if self.n_local else ("global_size",):
             if getattr(self, name) > self.cache_size:
                 raise ConfigError(
                     f"ssl.{name}",
@@ -210,7 +227,7 @@ class ImageSSLConfig:
 
     def _check_choices(self) -> None:
         for name, choices in (
-            ("centering", ("sinkhorn", "softmax")),
+            ("centering", ("sinkhorn", "softmax", "none")),
             ("precision", ("32-true", "bf16-mixed")),
             ("fit", ("cover", "contain")),
             ("augment", ("batched", "torchvision")),
@@ -254,6 +271,18 @@ class ImageSSLConfig:
                 "ssl.mask_probability", "is 0, so iBOT has nothing to predict", "raise it or set ssl.ibot_weight=0"
             )
 
+
+# Settings that change how a run is done or watched, and its result by rounding at most
+HOW_IT_RUNS = (
+    "checkpoint_every",
+    "strategy",
+    "devices",
+    "num_nodes",
+    "compile",
+    "recompute",
+    "alarm",
+    "log_gradients",
+)
 
 _COUNTS = {
     "steps": 1, "batch_size": 1, "cache_size": 1, "global_size": 1, "local_size": 1, "n_local": 0, "n_prototypes": 2,

@@ -1,30 +1,26 @@
-"""The LightningModule: student, teacher, losses and one training step of DINOv2."""
+"""DINOv2: student, teacher and the losses of one step."""
 
-from collections.abc import Mapping
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from jaxtyping import Bool, Float
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from strata.curation.errors import StrataError
-from strata.ssl.image.attention import choose_attention
 from strata.ssl.image.augment import multi_crop
 from strata.ssl.image.backbone import MaskedViT, create_backbone
 from strata.ssl.image.config import ImageSSLConfig
-from strata.ssl.image.data import drop_generator, model_seed, step_generator
+from strata.ssl.image.data import drop_generator, step_generator
 from strata.ssl.image.heads import PrototypeHead
-from strata.ssl.image.health import health
+from strata.ssl.image.health import feature_health, prototype_health
+from strata.ssl.image.learner import HeadedNetwork, Learner
 from strata.ssl.image.masking import Masks, step_masks
-from strata.ssl.image.parameters import apply_step, parameter_groups
-from strata.ssl.image.processes import shard
 from strata.ssl.image.schedules import StepValues, step_values
 from strata.ssl.image.share import Batch, Share
 from strata.ssl.image.stochastic_depth import draw_kept
-from strata.ssl.losses.centering import SoftmaxCentering
+from strata.ssl.losses.centering import NoCentering, SoftmaxCentering
 from strata.ssl.losses.dino import DINOLoss
-from strata.ssl.losses.group import all_max, all_rows, all_sum, world_size
+from strata.ssl.losses.group import all_rows
 from strata.ssl.losses.ibot import IBOTLoss
 from strata.ssl.losses.koleo import KoLeoLoss
 from strata.ssl.losses.sinkhorn import SinkhornCentering
@@ -34,7 +30,7 @@ N_GLOBAL = 2  # global crops of an image
 Kept = Bool[Tensor, "depth 2 crops"] | None  # residuals that stochastic depth keeps; None = all
 
 
-class Network(nn.Module):
+class Network(HeadedNetwork):
     """Backbone and heads; student and teacher are one each."""
 
     def __init__(self, config: ImageSSLConfig) -> None:
@@ -61,7 +57,7 @@ class Network(nn.Module):
         return self.heads["ibot" if "ibot" in self.heads else "dino"]
 
 
-class DINOv2(pl.LightningModule):
+class DINOv2(Learner):
     """DINO + iBOT + KoLeo with an averaged teacher.
 
     All randomness of a step (crops, masks, stochastic depth) is drawn from generators that depend on (seed, step) only,
@@ -70,12 +66,10 @@ class DINOv2(pl.LightningModule):
     Source: Oquab et al., arXiv:2304.07193, Sec. 4; `dinov2#train/ssl_meta_arch.py`.
     """
 
+    student: Network
+
     def __init__(self, config: ImageSSLConfig, seed: int) -> None:
-        super().__init__()
-        self.config, self.seed = config, seed
-        self.wants_health = False  # set by the recorder before a step that is logged
-        self.report: dict[str, float] = {}
-        torch.manual_seed(model_seed(seed, 0))
+        super().__init__(config, seed)
         self.student = Network(config)
         self.teacher = Network(config)
         self.teacher.load_state_dict(self.student.state_dict())
@@ -85,20 +79,25 @@ class DINOv2(pl.LightningModule):
         self.ibot_centering = self._centering(config.ibot_n_prototypes if separate else config.n_prototypes)
         self.dino_loss, self.ibot_loss = DINOLoss(config.student_temperature), IBOTLoss(config.student_temperature)
         self.koleo_loss = KoLeoLoss(config.koleo_group)
-        if config.compile:
-            for network in (self.student, self.teacher):
-                for part in (*network.backbone.vit.blocks, *network.heads.values()):
-                    part.compile()
+        self.compile_networks()
 
-    def configure_model(self) -> None:
-        """Spread the weights over the processes, if the strategy is to."""
-        if self.config.strategy == "fsdp" and world_size() > 1:
-            for network in (self.student, self.teacher):
-                shard(network, [*network.backbone.vit.blocks], [network.backbone, *network.heads.values()])
+    def networks(self) -> list[Network]:
+        """Both."""
+        return [self.student, self.teacher]
+
+    def exports(self) -> dict[str, VisionTransformer]:
+        """The teacher, which is better, and the student."""
+        return {"model": self.teacher.backbone.vit, "student": self.student.backbone.vit}
+
+    def loss_weights(self) -> dict[str, float]:
+        """As the settings say."""
+        return {name: getattr(self.config, f"{name}_weight") for name in ("dino", "ibot", "koleo")}
 
     def _centering(self, n_prototypes: int) -> nn.Module:
         if self.config.centering == "sinkhorn":
             return SinkhornCentering(self.config.sinkhorn_iterations)
+        if self.config.centering == "none":
+            return NoCentering()
         return SoftmaxCentering(n_prototypes, self.config.center_momentum)
 
     def train(self, mode: bool = True) -> "DINOv2":
@@ -107,24 +106,9 @@ class DINOv2(pl.LightningModule):
         self.teacher.eval()
         return self
 
-    def on_fit_start(self) -> None:
-        """The attention of this device."""
-        choose_attention(self, self.device)
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """AdamW over the student's groups; lr and decay are set before every step."""
-        groups = parameter_groups(self.student.backbone, self.student.heads, self.config)
-        return torch.optim.AdamW(groups, lr=0.0, betas=self.config.betas, fused=True)
-
-    def training_step(self, batch: Batch, batch_idx: int) -> Float[Tensor, ""]:
-        """Loss of one part of a step."""
-        config, step = self.config, batch.step
-        share = Share.here(config.batch_size, part=batch.part, parts=config.accumulate)
-        torch.manual_seed(
-            model_seed(self.seed, step, share.first)
-        )  # of timm's own dropouts, where model_kwargs has any
-        values = step_values(config, step)
-        apply_step(self.optimizers(), values)  # type: ignore[arg-type]  # one optimizer, wrapped by Lightning
+    def batch_losses(self, batch: Batch) -> dict[str, Float[Tensor, ""]]:
+        """See Learner."""
+        config, step, share = self.config, batch.step, self.share(batch)
         crops = multi_crop(
             batch.images,
             config,
@@ -134,8 +118,7 @@ class DINOv2(pl.LightningModule):
             world_size=share.count,
         )
         kept = self._kept(N_GLOBAL, share, step), self._kept(config.n_local, share, step)
-        losses = self.losses(*crops, self._masks(share, step), values, *kept)
-        return self._total(losses, batch)
+        return self.losses(*crops, self._masks(share, step), step_values(config, step), *kept)
 
     def losses(
         self,
@@ -148,7 +131,7 @@ class DINOv2(pl.LightningModule):
     ) -> dict[str, Float[Tensor, ""]]:
         """The unweighted losses of a batch of crops."""
         batch = len(global_crops) // N_GLOBAL
-        cls_probs, patch_probs = self._targets(global_crops, masks, values.teacher_temperature)
+        features, cls_logits, cls_probs, patch_probs = self._targets(global_crops, masks, values.teacher_temperature)
 
         student, places, hidden = self.student, _NO_PLACES, None
         if masks is not None:
@@ -165,13 +148,16 @@ class DINOv2(pl.LightningModule):
         if self.config.koleo_weight > 0:
             # One view at a time: two views of an image must not repel each other
             losses["koleo"] = self.koleo_loss(cls[:batch]) + self.koleo_loss(cls[batch:])
+        if self.wants_health:  # averaged, so that all processes stop or none
+            measured = feature_health(all_rows(features[:batch])) | prototype_health(cls_logits, cls_probs, logits[0])
+            self.report |= self._mean(measured)
         return losses
 
     @torch.no_grad()
     def _targets(
         self, global_crops: Float[Tensor, "2*b c g g"], masks: Masks | None, temperature: float
-    ) -> tuple[Float[Tensor, "2*b k"], Float[Tensor, "m k"]]:
-        """The teacher's one pass: targets for the CLS tokens and for the masked patches."""
+    ) -> tuple[Float[Tensor, "2*b d"], Float[Tensor, "2*b k"], Float[Tensor, "2*b k"], Float[Tensor, "m k"]]:
+        """The teacher's one pass: features, scores and targets of the CLS tokens, and targets of the masked patches."""
         teacher = self.teacher
         cls, patches = teacher.backbone(global_crops, None, _NO_PLACES if masks is None else masks.places)
         cls_logits = teacher.heads["dino"](cls)
@@ -179,10 +165,7 @@ class DINOv2(pl.LightningModule):
         patch_probs = cls_probs[:0]
         if masks is not None:
             patch_probs = self.ibot_centering(teacher.ibot_head(patches), temperature)
-        if self.wants_health:
-            values = health(all_rows(cls[: len(cls) // N_GLOBAL]), cls_logits, cls_probs)
-            self.report |= self._mean(values)  # the same on each process, so that all of them stop or none
-        return cls_probs, patch_probs
+        return cls, cls_logits, cls_probs, patch_probs
 
     def _masks(self, share: Share, step: int) -> Masks | None:
         config, grid = self.config, self.student.backbone.grid
@@ -195,37 +178,6 @@ class DINOv2(pl.LightningModule):
     def _kept(self, views: int, share: Share, step: int) -> Kept:
         generator = drop_generator(self.seed, step, local=views != N_GLOBAL)
         return draw_kept(self.student.backbone.rates, views, share, generator)
-
-    def _total(self, losses: dict[str, Tensor], batch: Batch) -> Float[Tensor, ""]:
-        weights = {name: getattr(self.config, f"{name}_weight") for name in losses}
-        total = torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
-        if all_max((~torch.isfinite(total)).float()):  # on any process: all stop
-            bad = ", ".join(f"{name}={loss.item()}" for name, loss in losses.items() if not torch.isfinite(loss))
-            raise StrataError(
-                f"the loss is not finite at step {batch.step} ({bad or 'sum'}); lower ssl.base_lr or ssl.clip_grad"
-            )
-        if self.wants_health:
-            self._record(
-                {f"loss_{name}": loss.detach() for name, loss in losses.items()} | {"loss": total.detach()}, batch.part
-            )
-        return total
-
-    def _record(self, losses: dict[str, Tensor], part: int) -> None:
-        """Put the mean over processes and parts into the report; complete at the last part."""
-        for name, value in self._mean(losses).items():
-            before = self.report[name] if part else 0.0
-            self.report[name] = before + value / self.config.accumulate
-
-    def _mean(self, values: Mapping[str, Tensor | float]) -> dict[str, float]:
-        """Over the processes; one message."""
-        local = torch.stack([torch.as_tensor(v, dtype=torch.float32, device=self.device) for v in values.values()])
-        return dict(zip(values, (all_sum(local) / world_size()).tolist(), strict=True))
-
-    def configure_gradient_clipping(self, optimizer: Any, *_: Any, **__: Any) -> None:
-        """Clip the backbone and each head apart, as DINOv2 does."""
-        if self.config.clip_grad > 0:
-            for part in (self.student.backbone, *self.student.heads.values()):
-                nn.utils.clip_grad_norm_(part.parameters(), self.config.clip_grad)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Step the student, then move the teacher: here, so that a callback at the batch's end sees (and saves) both."""

@@ -27,7 +27,7 @@ class Rates:
     def __init__(self, config: ImageSSLConfig, module: nn.Module, world_size: int) -> None:
         self.config = config
         self.device = next(module.parameters()).device
-        self._flops = step_flops(config).total / world_size
+        self._flops = step_flops(config).total / world_size if config.method == "dinov2" else None
         dtype = torch.float32 if config.precision == "32-true" else torch.bfloat16
         self._peak = gemm_peak(self.device, dtype)
         self._steps, self._waited = 0, 0.0
@@ -50,7 +50,8 @@ class Rates:
 
         Returns:
             ``images_per_s`` of all processes; ``eta_s`` seconds at this rate; ``data_wait`` share of the time from 0 to 1;
-            ``mfu`` FLOPs of the model per second as a share of what the device reached in a large matrix product.
+            ``mfu`` FLOPs of the model per second as a share of what the device reached in a large matrix product, which are
+            counted for DINOv2 only.
         """
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)  # a step is done when the device is
@@ -59,9 +60,9 @@ class Rates:
         waited = self._waited
         self._line, self._steps, self._waited = now, 0, 0.0
         per_step = elapsed / max(steps, 1)
-        return {
+        values = {
             "images_per_s": steps * self.config.batch_size / elapsed,
             "eta_s": left * per_step,
             "data_wait": min(waited / elapsed, 1.0),
-            "mfu": self._flops / per_step / self._peak,
         }
+        return values if self._flops is None else values | {"mfu": self._flops / per_step / self._peak}

@@ -1,7 +1,6 @@
-"""What is written while a run goes on: metrics.jsonl, the last checkpoint, the progress bar, the collapse alarm."""
+"""What is written while a run goes on: metrics.jsonl, and the progress bar."""
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,17 +8,16 @@ from typing import Any
 import pytorch_lightning as pl
 
 from strata.curation.progress import progress
-from strata.ssl.image.health import CollapseAlarm
-from strata.ssl.image.module import DINOv2
+from strata.ssl.image.learner import Learner
 from strata.ssl.image.rates import Rates
 from strata.ssl.image.schedules import step_values
 
 
 class Recorder(pl.Callback):
-    """Logs every ``log_every`` steps and at the last one; saves every ``config.checkpoint_every``.
+    """Logs every ``log_every`` steps and at the last one.
 
     Args:
-        folder: of the run; gets ``metrics.jsonl`` and ``checkpoints/last.ckpt``.
+        folder: of the run; gets ``metrics.jsonl``.
         start: the first step of this run; lines of later steps that a killed run left are dropped.
         log_every: steps.
         on_metrics: also called with the values of each logged step and its number.
@@ -35,17 +33,8 @@ class Recorder(pl.Callback):
         on_metrics: Callable[[dict[str, float], int], None] | None,
         show: bool,
     ) -> None:
-        self.metrics, self.checkpoint = folder / "metrics.jsonl", folder / "checkpoints" / "last.ckpt"
+        self.metrics = folder / "metrics.jsonl"
         self.start, self.log_every, self.on_metrics, self.show = start, log_every, on_metrics, show
-        self.alarm = CollapseAlarm()
-
-    def state_dict(self) -> dict[str, int]:
-        """The alarm's count: a resumed run raises it at the same step."""
-        return {"bad_checks": self.alarm.bad}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the alarm's count."""
-        self.alarm.bad = state_dict["bad_checks"]
 
     def on_train_start(self, trainer: pl.Trainer, module: Any) -> None:
         """Drop what a killed run logged after its last checkpoint, and start the clock."""
@@ -67,27 +56,23 @@ class Recorder(pl.Callback):
         module.wants_health = done % self.log_every == 0 or done == module.config.steps
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Log, watch, save. ``step`` in the log is the number of steps done."""
+        """Log. ``step`` in the log is the number of steps done."""
         if batch.part + 1 == trainer.accumulate_grad_batches:
-            self._step_done(trainer, module, batch.step + 1)
-        if self.writes:
-            self.rates.end()
+            self._step_done(module, batch.step + 1)
 
-    def _step_done(self, trainer: pl.Trainer, module: DINOv2, done: int) -> None:
+    def _step_done(self, module: Learner, done: int) -> None:
         if self.writes:
             self.rates.count()
             self.bar.update(1)
         if module.wants_health:
             self._log(module, done)
-        if done % module.config.checkpoint_every == 0 and done < module.config.steps:
-            self.save(trainer)
 
     def teardown(self, trainer: pl.Trainer, module: Any, stage: str) -> None:
         """Close the bar, however the run ends."""
         if hasattr(self, "bar"):
             self.bar.close()
 
-    def _log(self, module: DINOv2, done: int) -> None:
+    def _log(self, module: Learner, done: int) -> None:
         schedule = step_values(module.config, done - 1)
         values = module.report | {
             "lr": schedule.lr,
@@ -96,24 +81,24 @@ class Recorder(pl.Callback):
         }
         if self.writes:
             self._write(values | self.rates.line(left=module.config.steps - done), done)
-        if done > module.config.warmup_steps:  # fresh networks may look collapsed
-            self.alarm.check(done, values)
 
     def _write(self, values: dict[str, float], done: int) -> None:
         shown = {"loss": "loss", "rank": "effective_rank", "img/s": "images_per_s", "wait": "data_wait", "mfu": "mfu"}
-        self.bar.set_postfix({name: f"{values[value]:.3g}" for name, value in shown.items()}, refresh=False)
+        known = {name: f"{values[value]:.3g}" for name, value in shown.items() if value in values}
+        self.bar.set_postfix(known, refresh=False)
         with open(self.metrics, "a") as stream:
             stream.write(json.dumps({"step": done, **values}) + "\n")
         if self.on_metrics is not None:
             self.on_metrics(values, done)
 
-    def save(self, trainer: pl.Trainer) -> None:
-        """Whole or not at all: written beside, flushed to the disk, then renamed. All processes must call it."""
-        self.checkpoint.parent.mkdir(exist_ok=True)
-        temporary = self.checkpoint.with_suffix(".tmp")
-        trainer.save_checkpoint(temporary)
-        if not trainer.is_global_zero:
-            return
-        with open(temporary, "rb") as stream:
-            os.fsync(stream.fileno())
-        temporary.replace(self.checkpoint)
+
+class StepEnd(pl.Callback):
+    """Last of the callbacks: what those before did (logging, saving, probing) is no waiting for data."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self.recorder = recorder
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """The next step may begin."""
+        if self.recorder.writes:
+            self.recorder.rates.end()

@@ -46,3 +46,14 @@ class SoftmaxCentering(nn.Module):
         mean = total[:-1] / count.clamp(min=1.0)
         # No `if`: whether any process has a row is known on the device only
         self.center.lerp_(mean, (1.0 - self.momentum) * (count > 0))
+
+
+class NoCentering(nn.Module):
+    """Sharpening alone: softmax(logits / temperature). It collapses to one prototype; for ablations and tests of the alarm.
+
+    Source: Caron et al., arXiv:2104.14294, Sec. 5.3.
+    """
+
+    def forward(self, logits: Float[Tensor, "n k"], temperature: float) -> Float[Tensor, "n k"]:
+        """Teacher probabilities of a batch."""
+        return softmax_center(logits, logits.new_zeros(logits.shape[1]), temperature)

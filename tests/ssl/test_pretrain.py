@@ -15,12 +15,11 @@ import torch
 
 from strata.curation.artifact import read_manifest
 from strata.curation.encoders.backbone import load_backbone
-from strata.curation.errors import ConfigError, StrataError
+from strata.curation.errors import ConfigError
 from strata.curation.pools.rendered import RenderedPool
-from strata.ssl.image import health as health_module
+from strata.ssl.image.alarm import CollapsedRun
 from strata.ssl.image.config import ImageSSLConfig
 from strata.ssl.image.data import ImageSource, StepBatches
-from strata.ssl.image.health import CollapsedRun
 from strata.ssl.image.order import EpochOrder
 from strata.ssl.image.pretrain import pretrain
 from strata.ssl.image.rates import RATES
@@ -207,19 +206,13 @@ def test_bfloat16_trains(tmp_path):
     assert all(math.isfinite(entry["loss"]) for entry in log)
 
 
-def test_collapse_stops_the_run(tmp_path, monkeypatch):
-    monkeypatch.setattr(health_module, "MIN_RANK", 1e9)
-    with pytest.raises(CollapsedRun, match="collapsed by step 7"):  # three checks after the warm-up of 4
-        run(tmp_path / "run")
+def test_collapse_stops_the_run(tmp_path):
+    with pytest.raises(
+        CollapsedRun, match=r"collapsed by step 7: effective_rank .* is below ssl.alarm.min_rank=1e\+09"
+    ):
+        run(tmp_path / "run", settings={"alarm": {"min_rank": 1e9}})  # three checks after the warm-up of 4
     assert not (tmp_path / "run").exists() and not (tmp_path / "run.partial").exists()
-
-
-def test_loss_that_is_not_finite_names_itself(tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        "strata.ssl.losses.ibot.ibot_loss", lambda *args: torch.tensor(float("nan"), requires_grad=True)
-    )
-    with pytest.raises(StrataError, match=r"not finite at step 0 \(ibot=nan\)"):
-        run(tmp_path / "run")
+    assert [line["step"] for line in lines(tmp_path / "run.failed")] == list(range(1, 8))
 
 
 @pytest.mark.parametrize(
