@@ -32,14 +32,14 @@ def to_huggingface(vit: VisionTransformer) -> nn.Module:
 
     check_expressible(vit)
     registers = 0 if vit.reg_token is None else vit.reg_token.shape[1]
-    block = vit.blocks[0]
+    block: Any = vit.blocks[0]  # timm's layers are not typed
     settings: dict[str, Any] = {
         "hidden_size": vit.embed_dim,
         "num_hidden_layers": len(vit.blocks),
         "num_attention_heads": block.attn.num_heads,
         "mlp_ratio": _mlp_ratio(block.mlp, vit.embed_dim),
         "use_swiglu_ffn": not isinstance(block.mlp, Mlp),
-        "layer_norm_eps": vit.norm.eps,
+        "layer_norm_eps": float(vit.norm.eps),  # type: ignore[arg-type]
         "image_size": vit.patch_embed.img_size[0],
         "patch_size": vit.patch_embed.patch_size[0],
         "num_channels": vit.patch_embed.proj.in_channels,
@@ -58,8 +58,9 @@ def to_huggingface(vit: VisionTransformer) -> nn.Module:
 
 def check_expressible(vit: VisionTransformer) -> None:
     """Raise a ConfigError if transformers' Dinov2 cannot be this network."""
-    block, size, patch = vit.blocks[0], vit.patch_embed.img_size, vit.patch_embed.patch_size
-    norms = [vit.norm, *(norm for b in vit.blocks for norm in (b.norm1, b.norm2))]
+    block: Any = vit.blocks[0]  # timm's layers are not typed
+    size, patch = vit.patch_embed.img_size, vit.patch_embed.patch_size
+    norms: list[Any] = [vit.norm, *(norm for b in vit.blocks for norm in (b.norm1, b.norm2))]
     fine = {
         "its blocks are not timm's plain ones": all(isinstance(b, Block) for b in vit.blocks),
         "its attention is not timm's plain one": type(block.attn) is Attention,
@@ -158,12 +159,13 @@ def _mlp_ratio(mlp: nn.Module, dim: int) -> int:
     """The whole number from which transformers makes this width; 0 if there is none, or the MLP is another."""
     if type(mlp) is Mlp:
         gelu = isinstance(mlp.act, nn.GELU) and mlp.act.approximate == "none"
-        width = mlp.fc1.out_features
+        width = int(mlp.fc1.out_features)  # type: ignore[arg-type]  # timm's layers are not typed
         return width // dim if gelu and width % dim == 0 else 0
     gated = isinstance(mlp, SwiGLU) or (isinstance(mlp, GluMlp) and not mlp.gate_last)
     if not gated or not isinstance(mlp.act, nn.SiLU):
         return 0
-    ratios = [r for r in range(1, 17) if (int(dim * r * 2 / 3) + 7) // 8 * 8 == mlp.fc2.in_features]
+    width = int(mlp.fc2.in_features)  # type: ignore[arg-type, union-attr]
+    ratios = [r for r in range(1, 17) if (int(dim * r * 2 / 3) + 7) // 8 * 8 == width]
     return ratios[0] if ratios else 0
 
 
@@ -220,7 +222,7 @@ def export_huggingface(folder: str | Path, out: str | Path, *, student: bool = F
     config = json.loads((folder / "config.json").read_text())
     vit = timm.create_model(config["architecture"], **{**config["model_args"], "num_classes": 0})
     vit.load_state_dict(load_file(weights), strict=True)
-    to_huggingface(vit).save_pretrained(out)  # type: ignore[operator]
+    to_huggingface(vit).save_pretrained(out)  # type: ignore[arg-type, operator]
     seen = config["pretrained_cfg"]
     size = seen["input_size"][1]
     if len(seen["mean"]) == 3:

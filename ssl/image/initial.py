@@ -52,7 +52,7 @@ def load_initial(source: str, vit: VisionTransformer) -> tuple[dict[str, Tensor]
         for name, value in wanted.items()
         if name in state and state[name].shape != value.shape
     ]
-    unused = [name for name in state if name not in wanted]
+    unused = sorted(name for name in state if name not in wanted)
     if lacking or bent:
         first = "; ".join(
             f"{len(names)} {what}: {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}"

@@ -1,7 +1,7 @@
 """What all methods share: one step of training around their losses, its records, and the guard against bad numbers."""
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,6 +11,7 @@ from jaxtyping import Float
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from strata.ssl.image.attention import choose_attention
 from strata.ssl.image.backbone import MaskedViT
 from strata.ssl.image.config import ImageSSLConfig
 from strata.ssl.image.data import model_seed
@@ -20,6 +21,13 @@ from strata.ssl.image.processes import shard
 from strata.ssl.image.schedules import step_values
 from strata.ssl.image.share import Batch, Share
 from strata.ssl.losses.group import all_max, all_sum, world_size
+
+
+class HeadedNetwork(nn.Module):
+    """A backbone and heads."""
+
+    backbone: MaskedViT
+    heads: nn.ModuleDict
 
 
 class Learner(pl.LightningModule):
@@ -36,7 +44,7 @@ class Learner(pl.LightningModule):
         "mean_cosine",
         "target_information",
     )  # by the collapse alarm
-    student: nn.Module
+    student: HeadedNetwork
 
     def __init__(self, config: ImageSSLConfig, seed: int) -> None:
         super().__init__()
@@ -62,34 +70,33 @@ class Learner(pl.LightningModule):
     @property
     def backbone(self) -> MaskedViT:
         """The backbone that learns."""
-        backbone = self.student.backbone
-        assert isinstance(backbone, MaskedViT)
-        return backbone
+        return self.student.backbone
 
     @property
     def heads(self) -> nn.ModuleDict:
         """The heads that learn with it."""
-        heads = self.student.heads
-        assert isinstance(heads, nn.ModuleDict)
-        return heads
+        return self.student.heads
 
-    def networks(self) -> list[nn.Module]:
-        """Each with a backbone and heads."""
+    def networks(self) -> Sequence[HeadedNetwork]:
+        """All there are."""
         return [self.student]
 
     def compile_networks(self) -> None:
         """torch.compile of blocks and heads, if the settings ask for it. Last in a method's ``__init__``."""
         if self.config.compile:
             for network in self.networks():
-                for part in (*network.backbone.vit.blocks, *network.heads.values()):  # type: ignore[union-attr, operator]
+                for part in (*network.backbone.vit.blocks, *network.heads.values()):
                     part.compile()
 
     def configure_model(self) -> None:
         """Spread the weights over the processes, if the strategy is to."""
         if self.config.strategy == "fsdp" and world_size() > 1:
             for network in self.networks():
-                heads: nn.ModuleDict = network.heads  # type: ignore[assignment]
-                shard(network, [*network.backbone.vit.blocks], [network.backbone, *heads.values()])  # type: ignore
+                shard(network, [*network.backbone.vit.blocks], [network.backbone, *network.heads.values()])
+
+    def on_fit_start(self) -> None:
+        """The attention of this device."""
+        choose_attention(self, self.device)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW over the student's groups; lr and decay are set before every step."""

@@ -11,7 +11,7 @@ from strata.ssl.image.backbone import MaskedViT, create_backbone
 from strata.ssl.image.config import ImageSSLConfig
 from strata.ssl.image.data import mask_rng, step_generator
 from strata.ssl.image.health import effective_rank
-from strata.ssl.image.learner import Learner
+from strata.ssl.image.learner import HeadedNetwork, Learner
 from strata.ssl.image.share import Batch, Share
 from strata.ssl.losses.group import all_rows
 from strata.ssl.losses.mae import MAELoss
@@ -53,7 +53,7 @@ class Decoder(nn.Module):
         return pixels
 
 
-class MaskedAutoencoder(nn.Module):
+class MaskedAutoencoder(HeadedNetwork):
     """Backbone and decoder."""
 
     def __init__(self, config: ImageSSLConfig) -> None:
@@ -91,6 +91,7 @@ class MAE(Learner):
             batch.images,
             self.config,
             step_generator(self.seed, batch.step),
+            extents=batch.extents,
             rank=share.index,
             world_size=share.count,
         )

@@ -13,7 +13,7 @@ from strata.ssl.image.config import ImageSSLConfig
 from strata.ssl.image.data import drop_generator, step_generator
 from strata.ssl.image.heads import PrototypeHead
 from strata.ssl.image.health import feature_health, prototype_health
-from strata.ssl.image.learner import Learner
+from strata.ssl.image.learner import HeadedNetwork, Learner
 from strata.ssl.image.masking import Masks, step_masks
 from strata.ssl.image.schedules import StepValues, step_values
 from strata.ssl.image.share import Batch, Share
@@ -30,7 +30,7 @@ N_GLOBAL = 2  # global crops of an image
 Kept = Bool[Tensor, "depth 2 crops"] | None  # residuals that stochastic depth keeps; None = all
 
 
-class Network(nn.Module):
+class Network(HeadedNetwork):
     """Backbone and heads; student and teacher are one each."""
 
     def __init__(self, config: ImageSSLConfig) -> None:
@@ -66,6 +66,8 @@ class DINOv2(Learner):
     Source: Oquab et al., arXiv:2304.07193, Sec. 4; `dinov2#train/ssl_meta_arch.py`.
     """
 
+    student: Network
+
     def __init__(self, config: ImageSSLConfig, seed: int) -> None:
         super().__init__(config, seed)
         self.student = Network(config)
@@ -79,7 +81,7 @@ class DINOv2(Learner):
         self.koleo_loss = KoLeoLoss(config.koleo_group)
         self.compile_networks()
 
-    def networks(self) -> list[nn.Module]:
+    def networks(self) -> list[Network]:
         """Both."""
         return [self.student, self.teacher]
 
@@ -108,7 +110,12 @@ class DINOv2(Learner):
         """See Learner."""
         config, step, share = self.config, batch.step, self.share(batch)
         crops = multi_crop(
-            batch.images, config, step_generator(self.seed, step), rank=share.index, world_size=share.count
+            batch.images,
+            config,
+            step_generator(self.seed, step),
+            extents=batch.extents,
+            rank=share.index,
+            world_size=share.count,
         )
         kept = self._kept(N_GLOBAL, share, step), self._kept(config.n_local, share, step)
         return self.losses(*crops, self._masks(share, step), step_values(config, step), *kept)

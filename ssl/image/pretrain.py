@@ -19,22 +19,23 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from strata.curation.artifact import Draft
 from strata.curation.errors import ConfigError
+from strata.curation.hierarchy import Hierarchy
 from strata.curation.pools.base import Pool
-from strata.curation.seeded_batches import SeededBatches
 from strata.ssl.image.alarm import CollapseAlarm, CollapsedRun
 from strata.ssl.image.checkpoint import Resume, Saver, checkpoint_of, find_checkpoint, steps_done
 from strata.ssl.image.config import HOW_IT_RUNS, ImageSSLConfig
 from strata.ssl.image.data import ImageSource, StepBatches
 from strata.ssl.image.export import export_backbone
-from strata.ssl.image.initial import load_initial
+from strata.ssl.image.initial import Match, load_initial
 from strata.ssl.image.learner import Learner
 from strata.ssl.image.mae import MAE
 from strata.ssl.image.module import DINOv2
 from strata.ssl.image.not_finite import NotFinite
+from strata.ssl.image.order import training_order
 from strata.ssl.image.preemption import StopOnSignal
 from strata.ssl.image.probe import Probe, ProbeCallback
 from strata.ssl.image.processes import full_state, join_processes, shared_artifact, trainer_arguments
-from strata.ssl.image.recorder import Recorder
+from strata.ssl.image.recorder import Recorder, StepEnd
 from strata.ssl.image.simclr import SimCLR
 
 _LEARNERS: dict[str, type[Learner]] = {"dinov2": DINOv2, "simclr": SimCLR, "mae": MAE}
@@ -54,7 +55,10 @@ def pretrain(
     device: str = "auto",
     num_threads: int | None = None,
     num_workers: int = 1,
+    processes: bool = False,
     cache_bytes: int = 4 << 30,
+    cache_dir: str | Path | None = None,
+    hierarchy: Hierarchy | None = None,
     log_every: int = 20,
     resume: Resume = "auto",
     probe: Probe | None = None,
@@ -85,8 +89,10 @@ def pretrain(
             run never goes on from another's checkpoint.
         device: "auto" (the first GPU, if there is one), "cpu" or "cuda".
         num_threads: of torch on the CPU, for this run only; as it is by default. The last bits of the weights depend on it.
-        num_workers: threads that decode images.
+        num_workers: threads that decode images; ``processes`` makes them processes.
         cache_bytes: images are decoded once into RAM if they fit.
+        cache_dir: instead keep decoded images there, for all runs and processes; see ``ImageSource``.
+        hierarchy: of the whole pool, for ``ssl.sampling`` "weighted" and "stratified".
         log_every: steps between lines of ``metrics.jsonl``.
         resume: "auto": go on from what a killed run of the same settings left, else start anew; False: start anew; or a
             checkpoint, or the folder of a run, of the same settings, seed and images.
@@ -100,18 +106,17 @@ def pretrain(
         Preempted: a signal ended the run, which is saved; see ``preemption``.
         StrataError: ``out`` exists. UnreadableItem: an image cannot be decoded.
     """
-    rows, order = _epoch(config, pool, np.asarray(rows), repeats)
+    rows, items = _epoch(config, pool, np.asarray(rows), repeats)
     _check("seed", 0 <= seed < 2**32, f"is {seed}", "give a number from 0 to 2^32 - 1")
     _check("log_every", log_every >= 1, f"is {log_every}", "give at least 1")
+    _check("ssl.in_chans", config.in_chans == 3, f"is {config.in_chans}", "pools give RGB images: 3")
     _check_probe(config, probe, probe_every, log_every)
+    order = training_order(config, rows, repeats, hierarchy, seed)
     accelerator = _accelerator(device)
     group = join_processes(config, accelerator)
     settings = asdict(config)
     own = {name: value for name, value in settings.items() if name not in HOW_IT_RUNS}
-    data = _digest(pool, rows[order])
-    if batches is not None:
-        _check_batches(batches, config, len(rows), len(order))
-        data = f"{data} {json.dumps(batches.state_dict()['settings'], sort_keys=True)}"
+    data = _digest(pool, rows[items], hierarchy)
     key = key or hashlib.sha256(json.dumps([own, data, seed], sort_keys=True).encode()).hexdigest()
     partial = Path(out).with_name(Path(out).name + ".partial")
     if resume is False and group.rank == 0:
@@ -125,29 +130,30 @@ def pretrain(
             saver = Saver(checkpoint_of(draft.path), own, seed, data)
             checkpoint = find_checkpoint(resume, draft.path)
             start = steps_done(checkpoint, saver.about) if checkpoint else 0
-            if config.init_from and not checkpoint:
-                _fill(module, config.init_from, progress and group.rank == 0)
+            initial = _fill(module, config.init_from, progress and group.rank == 0) if config.init_from else None
             module.bad_batch = draft.path / f"bad_batch{f'_{group.rank}' if group.size > 1 else ''}.safetensors"
             recorder = Recorder(draft.path, start=start, log_every=log_every, on_metrics=on_metrics, show=progress)
             stopper = StopOnSignal(saver.save)
             probes = [ProbeCallback(probe, probe_every)] if probe else []
             alarm = CollapseAlarm(config.alarm, config.warmup_steps)
-            trainer = _trainer(config, accelerator, [*probes, recorder, alarm, saver, stopper])
+            trainer = _trainer(config, accelerator, [*probes, recorder, alarm, saver, stopper, StepEnd(recorder)])
             source = ImageSource(
-                pool, rows, config.cache_size, cache_bytes=cache_bytes, num_workers=num_workers, show_progress=progress
+                pool,
+                rows,
+                config.cache_size,
+                fit=config.fit,
+                cache_bytes=cache_bytes,
+                cache_dir=cache_dir,
+                num_workers=num_workers,
+                processes=processes,
+                show_progress=progress,
             )
-            with contextlib.closing(source), _fast_attention(config, accelerator):
-                steps = StepBatches(
-                    source,
-                    order,
-                    config.batch_size,
-                    start=start,
-                    stop=config.steps,
-                    seed=seed,
-                    accumulate=config.accumulate,
-                    batches=batches,
+            with contextlib.closing(source):
+                pin = accelerator == "gpu"
+                batches = StepBatches(
+                    source, order, start=start, stop=config.steps, accumulate=config.accumulate, pin=pin
                 )
-                trainer.fit(module, steps, ckpt_path=str(checkpoint) if checkpoint else None, weights_only=True)
+                trainer.fit(module, batches, ckpt_path=str(checkpoint) if checkpoint else None, weights_only=True)
             stopper.raise_if_stopped(group.rank == 0)
             if trainer.interrupted:  # Lightning swallows Ctrl-C: what is not trained to the end must not look finished
                 raise KeyboardInterrupt
@@ -159,10 +165,16 @@ def pretrain(
                 "seed": seed,
                 "steps": config.steps,
                 "images": len(rows),
-                "epochs": config.steps * config.batch_size / len(order),
+                "epochs": config.steps * config.batch_size / len(items),
                 "pool": pool.describe(),
                 "last": module.report,
             }
+            if initial:
+                draft.meta["init_from"] = {
+                    "source": initial.source,
+                    "matched": len(initial.matched),
+                    "unused": initial.unused,
+                }
     return Path(out)
 
 
@@ -180,13 +192,14 @@ def _kept_if_ill(draft: Draft, out: Path, first: bool) -> Iterator[None]:
         raise
 
 
-def _fill(module: Learner, source: str, show: bool) -> None:
+def _fill(module: Learner, source: str, show: bool) -> Match:
     """Give the initial weights to every backbone, and say what matched."""
     state, match = load_initial(source, module.backbone.vit)
     for vit in module.exports().values():
         vit.load_state_dict(state, strict=True)
     if show:
         print(match.summary(), file=sys.stderr)
+    return match
 
 
 def _check_probe(config: ImageSSLConfig, probe: Probe | None, every: int, log_every: int) -> None:
@@ -195,17 +208,6 @@ def _check_probe(config: ImageSSLConfig, probe: Probe | None, every: int, log_ev
     fine = every >= 1 and every % log_every == 0
     _check("probe_every", fine, f"is {every}", f"give a multiple of log_every={log_every}")
     _check("probe", config.strategy != "fsdp", "cannot call a backbone that is spread by fsdp", "use ssl.strategy=ddp")
-
-
-@contextlib.contextmanager
-def _fast_attention(config: ImageSSLConfig, accelerator: str) -> Iterator[None]:
-    """Plain attention for bfloat16 on the CPU: the backward pass of torch's fused one takes 4 to 10 times as long there
-    (17 to 65 tokens, torch 2.15)."""
-    if accelerator == "cpu" and config.precision == "bf16-mixed":
-        with sdpa_kernel(SDPBackend.MATH):
-            yield
-    else:
-        yield
 
 
 def _epoch(

@@ -1,7 +1,6 @@
 """What is written while a run goes on: metrics.jsonl, and the progress bar."""
 
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import pytorch_lightning as pl
 
 from strata.curation.progress import progress
 from strata.ssl.image.learner import Learner
+from strata.ssl.image.rates import Rates
 from strata.ssl.image.schedules import step_values
 
 
@@ -35,11 +35,9 @@ class Recorder(pl.Callback):
     ) -> None:
         self.metrics = folder / "metrics.jsonl"
         self.start, self.log_every, self.on_metrics, self.show = start, log_every, on_metrics, show
-        self.clock, self.images = time.perf_counter(), 0
 
     def on_train_start(self, trainer: pl.Trainer, module: Any) -> None:
         """Drop what a killed run logged after its last checkpoint, and start the clock."""
-        self.clock = time.perf_counter()
         self.writes = trainer.is_global_zero
         if not self.writes:
             return
@@ -48,19 +46,23 @@ class Recorder(pl.Callback):
         self.metrics.write_text("".join(kept))
         config = module.config
         self.bar = progress(config.steps, "pretrain", "steps", initial=self.start, disable=not self.show)
+        self.rates = Rates(config, module, trainer.world_size)
 
     def on_train_batch_start(self, trainer: pl.Trainer, module: Any, batch: Any, batch_idx: int) -> None:
         """Tell the module whether this step is logged."""
+        if self.writes:
+            self.rates.begin()
         done = batch.step + 1
         module.wants_health = done % self.log_every == 0 or done == module.config.steps
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Log. ``step`` in the log is the number of steps done."""
-        done = batch.step + 1
-        if batch.part + 1 < module.config.accumulate:
-            return
-        self.images += module.config.batch_size
+        if batch.part + 1 == trainer.accumulate_grad_batches:
+            self._step_done(module, batch.step + 1)
+
+    def _step_done(self, module: Learner, done: int) -> None:
         if self.writes:
+            self.rates.count()
             self.bar.update(1)
         if module.wants_health:
             self._log(module, done)
@@ -72,19 +74,31 @@ class Recorder(pl.Callback):
 
     def _log(self, module: Learner, done: int) -> None:
         schedule = step_values(module.config, done - 1)
-        elapsed = time.perf_counter() - self.clock
         values = module.report | {
             "lr": schedule.lr,
             "momentum": schedule.momentum,
             "teacher_temperature": schedule.teacher_temperature,
-            "images_per_s": self.images / max(elapsed, 1e-9),
         }
         if self.writes:
-            self._write(values, done)
+            self._write(values | self.rates.line(left=module.config.steps - done), done)
 
     def _write(self, values: dict[str, float], done: int) -> None:
-        self.bar.set_postfix(loss=f"{values['loss']:.3f}", rank=f"{values['effective_rank']:.1f}", refresh=False)
+        shown = {"loss": "loss", "rank": "effective_rank", "img/s": "images_per_s", "wait": "data_wait", "mfu": "mfu"}
+        known = {name: f"{values[value]:.3g}" for name, value in shown.items() if value in values}
+        self.bar.set_postfix(known, refresh=False)
         with open(self.metrics, "a") as stream:
             stream.write(json.dumps({"step": done, **values}) + "\n")
         if self.on_metrics is not None:
             self.on_metrics(values, done)
+
+
+class StepEnd(pl.Callback):
+    """Last of the callbacks: what those before did (logging, saving, probing) is no waiting for data."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self.recorder = recorder
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """The next step may begin."""
+        if self.recorder.writes:
+            self.recorder.rates.end()

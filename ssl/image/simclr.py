@@ -11,13 +11,13 @@ from strata.ssl.image.backbone import MaskedViT, create_backbone
 from strata.ssl.image.config import ImageSSLConfig
 from strata.ssl.image.data import step_generator
 from strata.ssl.image.health import agreement, feature_health
-from strata.ssl.image.learner import Learner
+from strata.ssl.image.learner import HeadedNetwork, Learner
 from strata.ssl.image.share import Batch
 from strata.ssl.losses.group import all_rows
 from strata.ssl.losses.ntxent import NTXentLoss
 
 
-class ProjectionNetwork(nn.Module):
+class ProjectionNetwork(HeadedNetwork):
     """Backbone and projection head. The head is an MLP of ``head_layers`` without batch norm, so that the result does not
     depend on how a batch is dealt to processes."""
 
@@ -57,6 +57,7 @@ class SimCLR(Learner):
             batch.images,
             self.config,
             step_generator(self.seed, batch.step),
+            extents=batch.extents,
             rank=share.index,
             world_size=share.count,
         )
