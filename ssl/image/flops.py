@@ -32,13 +32,8 @@ class StepFlops:
         return self.teacher + self.student_forward + self.student_backward
 
 
-def step_flops(config: ImageSSLConfig) -> float:
-    """Expected model FLOPs of one step, all processes together."""
-    return count_flops(config).total
-
-
-def count_flops(config: ImageSSLConfig, masked_patches: float | None = None) -> StepFlops:
-    """FLOPs of one step of ``config.batch_size`` images, by part.
+def step_flops(config: ImageSSLConfig, masked_patches: float | None = None) -> StepFlops:
+    """FLOPs of one step of ``config.batch_size`` images.
 
     Args:
         config: the recipe.

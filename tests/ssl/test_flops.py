@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from strata.ssl.image.augment import multi_crop
 from strata.ssl.image.config import ImageSSLConfig
 from strata.ssl.image.data import step_generator
-from strata.ssl.image.flops import count_flops, mean_masked_patches, step_flops
+from strata.ssl.image.flops import mean_masked_patches, step_flops, step_flops
 from strata.ssl.image.masking import step_masks
 from strata.ssl.image.module import DINOv2
 from strata.ssl.image.schedules import step_values
@@ -65,7 +65,7 @@ def test_count_is_that_of_torch(changes):
     teacher, masked = counted(module, "teacher")
     forward, _ = counted(module, "forward")
     everything, _ = counted(module, "all")
-    flops = count_flops(config, masked)
+    flops = step_flops(config, masked)
     assert flops.teacher == teacher
     # What torch counts besides: the products in DINO's loss
     views = 2 + config.n_local
@@ -85,11 +85,11 @@ def test_mean_of_masked_patches():
 def test_stochastic_depth_and_batch_scale_the_count():
     config = ImageSSLConfig(**SETTINGS)
     twice = ImageSSLConfig(**{**SETTINGS, "batch_size": 12})
-    assert step_flops(twice) == pytest.approx(2 * step_flops(config))
-    half = count_flops(ImageSSLConfig(**{**SETTINGS, "drop_path": 0.5}))
-    rising = count_flops(ImageSSLConfig(**{**SETTINGS, "drop_path": 0.5, "drop_path_uniform": False}))
-    assert half.teacher == count_flops(config).teacher
-    assert half.student_forward < rising.student_forward < count_flops(config).student_forward
+    assert step_flops(twice).total == pytest.approx(2 * step_flops(config).total)
+    half = step_flops(ImageSSLConfig(**{**SETTINGS, "drop_path": 0.5}))
+    rising = step_flops(ImageSSLConfig(**{**SETTINGS, "drop_path": 0.5, "drop_path_uniform": False}))
+    assert half.teacher == step_flops(config).teacher
+    assert half.student_forward < rising.student_forward < step_flops(config).student_forward
 
 
 def test_vit_large_paper_step_is_of_the_known_size():
@@ -97,5 +97,5 @@ def test_vit_large_paper_step_is_of_the_known_size():
     from test_ssl_configs import recipe
 
     config = ImageSSLConfig(**recipe("dinov2_vitl_paper"))
-    per_crop = count_flops(config).teacher / (2 * config.batch_size)
+    per_crop = step_flops(config).teacher / (2 * config.batch_size)
     assert 1.3e11 < per_crop < 1.9e11
