@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from strata.ssl.image.augment import multi_crop
 from strata.ssl.image.config import ImageSSLConfig
 from strata.ssl.image.data import step_generator
-from strata.ssl.image.flops import mean_masked_patches, step_flops, step_flops
+from strata.ssl.image.flops import mean_masked_patches, step_flops
 from strata.ssl.image.masking import step_masks
 from strata.ssl.image.module import DINOv2
 from strata.ssl.image.schedules import step_values
