@@ -8,7 +8,7 @@ from typing import Any
 
 from strata.curation.errors import ConfigError
 from strata.experiments.build import typed
-from strata.experiments.places import folder
+from strata.experiments.places import check_writable, folder
 
 _WANDB_MODES = ("online", "offline", "disabled")
 
@@ -50,6 +50,8 @@ def check_common(config: Mapping[str, Any]) -> None:
     for name, schema in sections.items():
         typed(schema, mapping(config, name), name)
     folder(mapping(config, "paths").get("runs"), "paths.runs")
+    if config["paths"].get("decoded") is not None:
+        check_writable(folder(config["paths"]["decoded"], "paths.decoded"), "paths.decoded")
     one_of("on_error", config.get("on_error"), ("fatal", "skip"))
     embed, runner = config["embed"], config["runner"]
     one_of("embed.dtype", embed["dtype"], ("float32", "float16"))

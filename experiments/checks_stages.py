@@ -80,6 +80,13 @@ def check_ssl(settings: Mapping[str, Any], images: int, field: str) -> tuple[Any
     return recipe, blocks
 
 
+def check_sampling(recipe: Any, sampler: Mapping[str, Any], field: str) -> None:
+    """Raise a ConfigError if rows are repeated before training and weighted again in it."""
+    if recipe.sampling != "epoch" and sampler.get("max_repeats", 1) > 1:
+        problem = f"{recipe.sampling!r} weights rows, and the sampler repeats them"
+        raise ConfigError(f"{field}.sampling", problem, "use sampler=all, or max_repeats=1, or sampling=epoch")
+
+
 @cache
 def _recipe(settings_json: str) -> tuple[Any, int]:
     """The recipe and its backbone's probed blocks. The network is made without memory for its weights."""

@@ -16,6 +16,7 @@ from strata.experiments.checks_stages import (
     check_encoder,
     check_hierarchy,
     check_probes,
+    check_sampling,
     check_ssl,
     field_of,
     metric_names,
@@ -108,14 +109,18 @@ def plan_arm(
     check_images(pools.open(settings["pool"], "pool"))
     images = chosen.config["size"] or len(pools.open(settings["pool"], "pool"))
     recipe, blocks = check_ssl(ssl, images, field_of(config, arm, "ssl"))
+    check_sampling(recipe, settings["sampler"], field_of(config, arm, "ssl"))
     check_probes(config["protocols"], train_labels(config["benchmarks"]), blocks)
     keyed = ssl_identity(recipe)
     unkeyed = {name: ssl[name] for name in UNKEYED_SSL if name in ssl}
+    inputs = {"pool": inventory, "subset": chosen}
+    if recipe.sampling != "epoch":
+        inputs["hierarchy"] = chosen.inputs.get("hierarchy") or plan_tree(arm, settings, seed, config, pools)
     pretrain = Stage(
         "pretrain",
         {"ssl": keyed, "seed": seed},
-        {"pool": inventory, "subset": chosen},
-        _runtime(config) | {"pools": {"pool": settings["pool"]}, "ssl": unkeyed},
+        inputs,
+        _runtime(config) | {"pools": {"pool": settings["pool"]}, "ssl": unkeyed, "decoded": config["paths"]["decoded"]},
         label,
         work=recipe.steps * recipe.batch_size,
         memory=images * 3.0 * recipe.cache_size**2,
@@ -137,10 +142,7 @@ def plan_sample(arm: str, settings: Mapping[str, Any], seed: int, config: Mappin
     inventory = plan_pool(settings["pool"], config, pools)
     inputs = {"pool": inventory}
     if "hierarchy" in sampler.needs:
-        field = field_of(config, arm, "hierarchy")
-        settings = {**settings, "hierarchy": resolve_levels(settings["hierarchy"], len(pool), size, field)}
-        check_hierarchy(settings["hierarchy"], len(pool), field)
-        inputs["hierarchy"] = plan_cluster(settings, seed, config, pools, label)
+        inputs["hierarchy"] = plan_tree(arm, settings, seed, config, pools, size)
     if "metadata" in sampler.needs:
         metadata_column(pool, sampler.column)
     if "embeddings" in sampler.needs:
@@ -156,6 +158,21 @@ def plan_sample(arm: str, settings: Mapping[str, Any], seed: int, config: Mappin
         work=len(pool),
         memory=len(pool) * (64.0 + (8.0 * _dim(settings) if "embeddings" in inputs else 0.0)),
     )
+
+
+def plan_tree(
+    arm: str,
+    settings: Mapping[str, Any],
+    seed: int,
+    config: Mapping[str, Any],
+    pools: Pools,
+    size: int | None = None,
+) -> Stage:
+    """The clustering that an arm draws by, before training (``size`` rows) or while it trains."""
+    field, n = field_of(config, arm, "hierarchy"), len(pools.open(settings["pool"], field_of(config, arm, "pool")))
+    settings = {**settings, "hierarchy": resolve_levels(settings["hierarchy"], n, size, field)}
+    check_hierarchy(settings["hierarchy"], n, field)
+    return plan_cluster(settings, seed, config, pools, f"{arm}, seed {seed}")
 
 
 def plan_pool(pool_config: Mapping[str, Any], config: Mapping[str, Any], pools: Pools) -> Stage:

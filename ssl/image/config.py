@@ -38,6 +38,14 @@ class ImageSSLConfig:
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)  # ImageNet's; one for each band, of values from 0 to 1
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
 
+    # Data
+    fit: str = (
+        "cover"  # how an image gets into the cached square: "cover" cuts its longer side to it, "contain" keeps all
+    )
+    augment: str = "batched"  # tensors, the whole batch at once, on the device; or "torchvision": its transforms, slow
+    sampling: str = "epoch"  # shuffled epochs of the rows; or of a hierarchy: "weighted" draws, "stratified" batches
+    temperature: float = 1.0  # of these two: 0 = the rows as they are, to 1 = balanced (Hierarchy.weights)
+
     # Crops; a scale is a share of the image's area
     global_size: int = 224  # 224
     local_size: int = 96  # 98 (patch 14)
@@ -166,10 +174,11 @@ class ImageSSLConfig:
             "momentum",
             "momentum_end",
             "center_momentum",
-            "hue",
+            "temperature",
             "drop_path",
         ):
             _within(name, getattr(self, name), 0.0, 1.0)
+        _within("hue", self.hue, 0.0, 0.5)  # half a turn is every hue
         for name, length in (("blur", 3), ("solarize", 3), ("betas", 2)):
             values = getattr(self, name)
             if len(values) != length:
@@ -203,6 +212,9 @@ class ImageSSLConfig:
         for name, choices in (
             ("centering", ("sinkhorn", "softmax")),
             ("precision", ("32-true", "bf16-mixed")),
+            ("fit", ("cover", "contain")),
+            ("augment", ("batched", "torchvision")),
+            ("sampling", ("epoch", "weighted", "stratified")),
             ("strategy", ("ddp", "fsdp")),
         ):
             if getattr(self, name) not in choices:

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from strata.curation.errors import StrataError
+from strata.ssl.image.attention import choose_attention
 from strata.ssl.image.augment import multi_crop
 from strata.ssl.image.backbone import MaskedViT, create_backbone
 from strata.ssl.image.config import ImageSSLConfig
@@ -106,6 +107,10 @@ class DINOv2(pl.LightningModule):
         self.teacher.eval()
         return self
 
+    def on_fit_start(self) -> None:
+        """The attention of this device."""
+        choose_attention(self, self.device)
+
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW over the student's groups; lr and decay are set before every step."""
         groups = parameter_groups(self.student.backbone, self.student.heads, self.config)
@@ -121,7 +126,12 @@ class DINOv2(pl.LightningModule):
         values = step_values(config, step)
         apply_step(self.optimizers(), values)  # type: ignore[arg-type]  # one optimizer, wrapped by Lightning
         crops = multi_crop(
-            batch.images, config, step_generator(self.seed, step), rank=share.index, world_size=share.count
+            batch.images,
+            config,
+            step_generator(self.seed, step),
+            extents=batch.extents,
+            rank=share.index,
+            world_size=share.count,
         )
         kept = self._kept(N_GLOBAL, share, step), self._kept(config.n_local, share, step)
         losses = self.losses(*crops, self._masks(share, step), values, *kept)

@@ -16,11 +16,13 @@ import torch
 from jaxtyping import Int
 
 from strata.curation.errors import ConfigError
+from strata.curation.hierarchy import Hierarchy
 from strata.curation.pools.base import Pool
 from strata.ssl.image.config import ImageSSLConfig
 from strata.ssl.image.data import ImageSource, StepBatches
 from strata.ssl.image.export import export_backbone
 from strata.ssl.image.module import DINOv2
+from strata.ssl.image.order import training_order
 from strata.ssl.image.processes import full_state, join_processes, shared_artifact, trainer_arguments
 from strata.ssl.image.recorder import Recorder
 
@@ -38,7 +40,10 @@ def pretrain(
     device: str = "auto",
     num_threads: int | None = None,
     num_workers: int = 1,
+    processes: bool = False,
     cache_bytes: int = 4 << 30,
+    cache_dir: str | Path | None = None,
+    hierarchy: Hierarchy | None = None,
     log_every: int = 20,
     on_metrics: Callable[[dict[str, float], int], None] | None = None,
     progress: bool = True,
@@ -60,8 +65,10 @@ def pretrain(
             run never goes on from another's checkpoint.
         device: "auto" (the first GPU, if there is one), "cpu" or "cuda".
         num_threads: of torch on the CPU, for this run only; as it is by default. The last bits of the weights depend on it.
-        num_workers: threads that decode images.
+        num_workers: threads that decode images; ``processes`` makes them processes.
         cache_bytes: images are decoded once into RAM if they fit.
+        cache_dir: instead keep decoded images there, for all runs and processes; see ``ImageSource``.
+        hierarchy: of the whole pool, for ``ssl.sampling`` "weighted" and "stratified".
         log_every: steps between lines of ``metrics.jsonl``.
         on_metrics: called with each line's values and its step.
         progress: bars on stderr.
@@ -70,13 +77,15 @@ def pretrain(
         ConfigError: rows, repeats, seed, device or a setting cannot be. CollapsedRun: see ``health``.
         StrataError: a loss is not finite, or ``out`` exists. UnreadableItem: an image cannot be decoded.
     """
-    rows, order = _epoch(config, pool, np.asarray(rows), repeats)
+    rows, items = _epoch(config, pool, np.asarray(rows), repeats)
     _check("seed", 0 <= seed < 2**32, f"is {seed}", "give a number from 0 to 2^32 - 1")
     _check("log_every", log_every >= 1, f"is {log_every}", "give at least 1")
+    _check("ssl.in_chans", config.in_chans == 3, f"is {config.in_chans}", "pools give RGB images: 3")
+    order = training_order(config, rows, repeats, hierarchy, seed)
     accelerator = _accelerator(device)
     group = join_processes(config, accelerator)
     settings = asdict(config)
-    key = key or _digest(settings, pool, rows[order], seed)
+    key = key or _digest(settings, pool, rows[items], hierarchy, seed)
     with _isolated(num_threads):
         module = DINOv2(config, seed)
         with shared_artifact(group, out, "backbone", key=key, inputs=inputs, config=settings) as draft:
@@ -85,17 +94,20 @@ def pretrain(
             recorder = Recorder(draft.path, start=start, log_every=log_every, on_metrics=on_metrics, show=progress)
             trainer = _trainer(config, accelerator, recorder)
             source = ImageSource(
-                pool, rows, config.cache_size, cache_bytes=cache_bytes, num_workers=num_workers, show_progress=progress
+                pool,
+                rows,
+                config.cache_size,
+                fit=config.fit,
+                cache_bytes=cache_bytes,
+                cache_dir=cache_dir,
+                num_workers=num_workers,
+                processes=processes,
+                show_progress=progress,
             )
             with contextlib.closing(source):
+                pin = accelerator == "gpu"
                 batches = StepBatches(
-                    source,
-                    order,
-                    config.batch_size,
-                    start=start,
-                    stop=config.steps,
-                    seed=seed,
-                    accumulate=config.accumulate,
+                    source, order, start=start, stop=config.steps, accumulate=config.accumulate, pin=pin
                 )
                 trainer.fit(module, batches, ckpt_path=str(checkpoint) if start else None, weights_only=True)
             if trainer.interrupted:  # Lightning swallows Ctrl-C: what is not trained to the end must not look finished
@@ -111,7 +123,7 @@ def pretrain(
                 "seed": seed,
                 "steps": config.steps,
                 "images": len(rows),
-                "epochs": config.steps * config.batch_size / len(order),
+                "epochs": config.steps * config.batch_size / len(items),
                 "pool": pool.describe(),
                 "last": module.report,
             }
@@ -151,9 +163,14 @@ def _accelerator(device: str) -> str:
     return "gpu" if there and device != "cpu" else "cpu"
 
 
-def _digest(settings: dict[str, Any], pool: Pool, items: Int[np.ndarray, " m"], seed: int) -> str:
+def _digest(
+    settings: dict[str, Any], pool: Pool, items: Int[np.ndarray, " m"], hierarchy: Hierarchy | None, seed: int
+) -> str:
     text = json.dumps({"settings": settings, "pool": pool.fingerprint, "seed": seed}, sort_keys=True)
-    return hashlib.sha256(text.encode() + items.tobytes()).hexdigest()
+    digest = hashlib.sha256(text.encode() + items.tobytes())
+    for level in hierarchy.levels if hierarchy else []:
+        digest.update(np.ascontiguousarray(level.assignment).tobytes())
+    return digest.hexdigest()
 
 
 @contextlib.contextmanager

@@ -2,7 +2,6 @@
 
 import json
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import pytorch_lightning as pl
 from strata.curation.progress import progress
 from strata.ssl.image.health import CollapseAlarm
 from strata.ssl.image.module import DINOv2
+from strata.ssl.image.rates import Rates
 from strata.ssl.image.schedules import step_values
 
 
@@ -38,7 +38,6 @@ class Recorder(pl.Callback):
         self.metrics, self.checkpoint = folder / "metrics.jsonl", folder / "checkpoints" / "last.ckpt"
         self.start, self.log_every, self.on_metrics, self.show = start, log_every, on_metrics, show
         self.alarm = CollapseAlarm()
-        self.clock, self.images = time.perf_counter(), 0
 
     def state_dict(self) -> dict[str, int]:
         """The alarm's count: a resumed run raises it at the same step."""
@@ -50,7 +49,6 @@ class Recorder(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, module: Any) -> None:
         """Drop what a killed run logged after its last checkpoint, and start the clock."""
-        self.clock = time.perf_counter()
         self.writes = trainer.is_global_zero
         if not self.writes:
             return
@@ -59,19 +57,25 @@ class Recorder(pl.Callback):
         self.metrics.write_text("".join(kept))
         config = module.config
         self.bar = progress(config.steps, "pretrain", "steps", initial=self.start, disable=not self.show)
+        self.rates = Rates(config, module, trainer.world_size)
 
     def on_train_batch_start(self, trainer: pl.Trainer, module: Any, batch: Any, batch_idx: int) -> None:
         """Tell the module whether this step is logged."""
+        if self.writes:
+            self.rates.begin()
         done = batch.step + 1
         module.wants_health = done % self.log_every == 0 or done == module.config.steps
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Log, watch, save. ``step`` in the log is the number of steps done."""
-        done = batch.step + 1
-        if batch.part + 1 < module.config.accumulate:
-            return
-        self.images += module.config.batch_size
+        if batch.part + 1 == trainer.accumulate_grad_batches:
+            self._step_done(trainer, module, batch.step + 1)
         if self.writes:
+            self.rates.end()
+
+    def _step_done(self, trainer: pl.Trainer, module: DINOv2, done: int) -> None:
+        if self.writes:
+            self.rates.count()
             self.bar.update(1)
         if module.wants_health:
             self._log(module, done)
@@ -85,20 +89,19 @@ class Recorder(pl.Callback):
 
     def _log(self, module: DINOv2, done: int) -> None:
         schedule = step_values(module.config, done - 1)
-        elapsed = time.perf_counter() - self.clock
         values = module.report | {
             "lr": schedule.lr,
             "momentum": schedule.momentum,
             "teacher_temperature": schedule.teacher_temperature,
-            "images_per_s": self.images / max(elapsed, 1e-9),
         }
         if self.writes:
-            self._write(values, done)
+            self._write(values | self.rates.line(left=module.config.steps - done), done)
         if done > module.config.warmup_steps:  # fresh networks may look collapsed
             self.alarm.check(done, values)
 
     def _write(self, values: dict[str, float], done: int) -> None:
-        self.bar.set_postfix(loss=f"{values['loss']:.3f}", rank=f"{values['effective_rank']:.1f}", refresh=False)
+        shown = {"loss": "loss", "rank": "effective_rank", "img/s": "images_per_s", "wait": "data_wait", "mfu": "mfu"}
+        self.bar.set_postfix({name: f"{values[value]:.3g}" for name, value in shown.items()}, refresh=False)
         with open(self.metrics, "a") as stream:
             stream.write(json.dumps({"step": done, **values}) + "\n")
         if self.on_metrics is not None:

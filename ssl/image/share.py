@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Self
 
 import torch.distributed as dist
-from jaxtyping import UInt8
+from jaxtyping import Int, UInt8
 from torch import Tensor
 
 from strata.ssl.losses.group import world_size
@@ -18,11 +18,13 @@ class Batch(NamedTuple):
     """What a training step is given.
 
     ``step`` counts optimizer steps from 0; ``part`` counts the passes that make up a step (``accumulate`` of them).
+    ``extents`` are height and width of what each image covers of its square, from the top left; None: all of it.
     """
 
     step: int
     images: UInt8[Tensor, "b c s s"]
     part: int = 0
+    extents: Int[Tensor, "b 2"] | None = None
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,9 @@ from strata.ssl.image import health as health_module
 from strata.ssl.image.config import ImageSSLConfig
 from strata.ssl.image.data import ImageSource, StepBatches
 from strata.ssl.image.health import CollapsedRun
+from strata.ssl.image.order import EpochOrder
 from strata.ssl.image.pretrain import pretrain
+from strata.ssl.image.rates import RATES
 
 SETTINGS = {
     "backbone": "vit_tiny_patch16_224",
@@ -128,9 +130,9 @@ def test_repeats(tmp_path, finished):
     assert read_manifest(twice)["epochs"] == pytest.approx(3.2)
     batches = StepBatches(
         ImageSource(RenderedPool(4), np.arange(4), 16, cache_bytes=1 << 20, num_workers=1, show_progress=False),
-        np.repeat(np.arange(4), [2, 0, 1, 1]), 4, start=0, stop=1, seed=0,
+        EpochOrder(np.repeat(np.arange(4), [2, 0, 1, 1]), 4, seed=0), start=0, stop=1,
     )  # fmt: skip
-    ((_, images, _),) = batches
+    ((_, images, _, _),) = batches
     expected = {i: batches.source.cache[i] for i in range(4)}
     seen = sorted(next(i for i in expected if torch.equal(expected[i], image)) for image in images)
     assert seen == [0, 0, 2, 3]
@@ -168,7 +170,8 @@ def test_kill_and_resume_equals_an_uninterrupted_run(finished, tmp_path):
     assert weights(out) == weights(finished)
     log, expected = lines(out), lines(finished)
     for entry in (*log, *expected):
-        del entry["images_per_s"]
+        for name in RATES:
+            del entry[name]
     assert log == expected
     assert not (out / "checkpoints" / "last.tmp").exists()
 

@@ -2,15 +2,12 @@
 
 import math
 
-import numpy as np
 import pytest
 import torch
 
 from strata.curation.errors import ConfigError
-from strata.ssl.image.augment import color_jitter, multi_crop, random_blur, random_resized_crop
 from strata.ssl.image.backbone import MaskedViT, create_backbone
 from strata.ssl.image.config import ImageSSLConfig
-from strata.ssl.image.data import EpochSampler, step_generator
 from strata.ssl.image.heads import PrototypeHead
 from strata.ssl.image.health import CollapseAlarm, CollapsedRun, effective_rank, health, mean_cosine
 from strata.ssl.image.parameters import apply_step, is_decayed, lr_factor, parameter_groups
@@ -102,114 +99,6 @@ def test_head_scores_are_cosines():
     with torch.no_grad():
         head.last_layer.weight.mul_(0.1)
     torch.testing.assert_close(head(x), before)  # the gain is fixed at 1
-
-
-# ---- augmentation
-
-
-def pictures(n=6, side=32):
-    return torch.randint(0, 256, (n, 3, side, side), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-
-
-PLAIN = {"flip": 0.0, "jitter": 0.0, "gray": 0.0, "blur": (0, 0, 0), "solarize": (0, 0, 0)}
-
-
-def test_multi_crop_shapes_and_repeatability():
-    config = tiny()
-    crops = [multi_crop(pictures(), config, step_generator(3, step)) for step in (5, 5, 6)]
-    assert crops[0][0].shape == (12, 3, 32, 32) and crops[0][1].shape == (12, 3, 16, 16)
-    assert torch.equal(crops[0][0], crops[1][0]) and torch.equal(crops[0][1], crops[1][1])
-    assert not torch.equal(crops[0][0], crops[2][0])
-    assert multi_crop(pictures(), tiny(n_local=0), step_generator(0, 0))[1].shape == (0, 3, 16, 16)
-
-
-def test_full_crop_without_augmentation_is_the_normalized_image():
-    config = tiny(global_scale=(1.0, 1.0), mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7), **PLAIN)
-    crops, _ = multi_crop(pictures(), config, step_generator(0, 0))
-    mean, std = torch.tensor(config.mean).view(3, 1, 1), torch.tensor(config.std).view(3, 1, 1)
-    torch.testing.assert_close(crops[:6], (pictures() / 255 - mean) / std, rtol=1e-4, atol=1e-4)
-
-
-def test_flip_mirrors():
-    x = pictures() / 255
-    torch.testing.assert_close(
-        random_resized_crop(x, 32, (1.0, 1.0), 1.0, step_generator(0, 0)), x.flip(-1), rtol=1e-4, atol=1e-5
-    )
-
-
-def test_downscaling_is_the_antialiased_bilinear_filter_of_torch():
-    x = pictures() / 255
-    expected = torch.nn.functional.interpolate(x, (16, 16), mode="bilinear", antialias=True)
-    torch.testing.assert_close(
-        random_resized_crop(x, 16, (1.0, 1.0), 0.0, step_generator(0, 0)), expected, rtol=1e-3, atol=1e-4
-    )
-
-
-def test_crop_area_is_within_scale():
-    """A ramp from left to right shows the width of the crop, one from top to bottom its height."""
-    ramp = ((torch.arange(64) + 0.5) / 64).expand(64, 64)
-    x = torch.stack([ramp, ramp.T, ramp]).expand(400, 3, 64, 64).contiguous()
-    y = random_resized_crop(x, 64, (0.2, 0.5), 0.0, step_generator(0, 0))
-    width = (y[:, 0, 32, 52] - y[:, 0, 32, 12]) * 64 / 40
-    height = (y[:, 1, 52, 32] - y[:, 1, 12, 32]) * 64 / 40
-    area, aspect = width * height, width / height
-    assert 0.19 < area.min() < 0.22 and 0.48 < area.max() < 0.51 and area.mean() == pytest.approx(0.35, abs=0.02)
-    assert aspect.min() > 0.74 and aspect.max() < 1.35
-
-
-def test_gray_and_hue():
-    x = pictures() / 255
-    gray = color_jitter(x, tiny(jitter=0.0, gray=1.0), step_generator(0, 0))
-    luma = (x * torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(1, keepdim=True)
-    torch.testing.assert_close(gray, luma.expand_as(x), rtol=1e-4, atol=1e-4)
-    same = color_jitter(x, tiny(jitter=0.0, gray=0.0), step_generator(0, 0))
-    torch.testing.assert_close(same, x, rtol=1e-3, atol=1e-4)
-    turned = color_jitter(gray, tiny(jitter=1.0, gray=0.0, hue=0.5, brightness=0, contrast=0), step_generator(0, 0))
-    torch.testing.assert_close(turned, gray, rtol=1e-3, atol=2e-3)  # gray has no hue
-    assert not torch.allclose(color_jitter(x, tiny(jitter=1.0), step_generator(0, 0)), x, atol=0.05)
-
-
-def test_contrast_keeps_the_mean_gray():
-    x = pictures() / 255 * 0.2 + 0.4  # far from the clamp
-    config = tiny(jitter=1.0, gray=0.0, brightness=0.0, saturation=0.0, hue=0.0, contrast=0.5)
-    y = color_jitter(x, config, step_generator(0, 0))
-    luma = torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)
-    torch.testing.assert_close((y * luma).sum(1).mean((1, 2)), (x * luma).sum(1).mean((1, 2)), rtol=1e-4, atol=1e-4)
-    assert not torch.allclose(x.std((1, 2, 3)), y.std((1, 2, 3)), rtol=1e-2)
-
-
-def test_blur_keeps_flat_images_and_smooths_others():
-    flat = torch.full((4, 3, 16, 16), 0.3)
-    torch.testing.assert_close(random_blur(flat, 1.0, (0.5, 2.0), step_generator(0, 0)), flat)
-    x = pictures() / 255
-    blurred = random_blur(x, 1.0, (1.0, 2.0), step_generator(0, 0))
-    assert (blurred.std((2, 3)) < 0.6 * x.std((2, 3))).all()
-    assert torch.equal(random_blur(x, 0.0, (1.0, 2.0), step_generator(0, 0)), x)
-
-
-def test_solarize_is_on_the_second_global_view_only():
-    base = dict(global_scale=(1.0, 1.0), mean=(0, 0, 0), std=(1, 1, 1))
-    config = tiny(**{**base, **PLAIN, "solarize": (0.0, 1.0, 0.0)})
-    crops, _ = multi_crop(pictures(), config, step_generator(0, 0))
-    assert crops[:6].max() > 0.9 and crops[6:].max() < 0.5001
-
-
-# ---- the order of the data
-
-
-def test_sampler_sees_everything_once_an_epoch():
-    sampler = EpochSampler(10, seed=1)
-    stream = np.concatenate([sampler.batch(step, 4) for step in range(10)])
-    epochs = stream.reshape(4, 10)
-    assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
-    assert not (epochs[0] == epochs[1]).all()
-
-
-def test_sampler_starts_anywhere():
-    ahead = [EpochSampler(10, seed=1).batch(step, 4).tolist() for step in (7, 2)]
-    running = EpochSampler(10, seed=1)
-    assert ahead == [running.batch(step, 4).tolist() for step in (7, 2)]
-    assert running.batch(2, 4).tolist() != EpochSampler(10, seed=2).batch(2, 4).tolist()
 
 
 # ---- health
