@@ -110,7 +110,7 @@ def plan_arm(
     images = chosen.config["size"] or len(pools.open(settings["pool"], "pool"))
     recipe, blocks = check_ssl(ssl, images, field_of(config, arm, "ssl"))
     check_sampling(recipe, settings["sampler"], field_of(config, arm, "ssl"))
-    check_probes(config["protocols"], train_labels(config["benchmarks"]), blocks)
+    check_probes(config, f"the backbone of {arm}", blocks, has_patches=True)
     keyed = ssl_identity(recipe)
     unkeyed = {name: ssl[name] for name in UNKEYED_SSL if name in ssl}
     inputs = {"pool": inventory, "subset": chosen}

@@ -21,12 +21,8 @@ def run(task: Task, on_metrics: Callable[[dict[str, float], int], None] | None =
     With ``inputs.hierarchy`` batches are drawn by its weights (``ssl.sampling``), not in epochs.
     """
     selection = read_subset(task.inputs["subset"])
-    config, batches = typed(ImageSSLConfig, task.config["ssl"] | task.runtime["ssl"], "ssl"), None
-    if "hierarchy" in task.inputs:  # of sampler=stratified
-        tree, temperature = Hierarchy.load(task.inputs["hierarchy"]), task.config["temperature"]
-        batches = StratifiedBatchSampler(tree, config.batch_size, temperature=temperature, seed=task.config["seed"])
     pretrain(
-        config,
+        typed(ImageSSLConfig, task.config["ssl"] | task.runtime["ssl"], "ssl"),
         open_pool(task, "pool"),
         selection.rows,
         task.out,

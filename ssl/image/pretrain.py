@@ -15,7 +15,6 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from jaxtyping import Int
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from strata.curation.artifact import Draft
 from strata.curation.errors import ConfigError
@@ -49,7 +48,6 @@ def pretrain(
     *,
     seed: int,
     repeats: Int[np.ndarray, " n"] | None = None,
-    batches: SeededBatches | None = None,
     key: str = "",
     inputs: Mapping[str, str] | None = None,
     device: str = "auto",
@@ -83,8 +81,6 @@ def pretrain(
             not finite.
         seed: of weights, order, crops and masks.
         repeats: how often each row occurs in an epoch, [n]; once by default.
-        batches: draws the batches (numbers of ``rows``, batch_size of them on one rank), e.g. a
-            ``StratifiedBatchSampler``; by default rows are shuffled anew in each epoch. Not with repeats.
         key, inputs: see ``create_artifact``. Without a key, a digest of settings, data and seed takes its place, so that a
             run never goes on from another's checkpoint.
         device: "auto" (the first GPU, if there is one), "cpu" or "cuda".
@@ -229,14 +225,6 @@ def _epoch(
         "lower it or choose more rows",
     )
     return rows.astype(np.int64), order
-
-
-def _check_batches(batches: SeededBatches, config: ImageSSLConfig, n_rows: int, n_order: int) -> None:
-    _check("repeats", n_rows == n_order, "are given with batches", "give one of them: batches weigh the rows")
-    given = (batches.batch_size, batches.world_size)
-    problem = f"draws {given[0]} rows on {given[1]} ranks"
-    _check("batches", given == (config.batch_size, 1), problem, f"give one of {config.batch_size} rows on 1 rank")
-    _check("batches", int(batches.batch(0, 0).max()) < n_rows, "draws rows that are not there", "make it of these rows")
 
 
 def _check(field: str, fine: bool, problem: str, fix: str) -> None:
