@@ -73,7 +73,9 @@ def relative_gap(num: Float[np.ndarray, "b S"], den: Float[np.ndarray, "b S"]) -
 def mean_of(values: Any) -> Statistic:
     """Mean of a value of each example."""
     column = np.asarray(values, np.float64)[:, None]
-    return Statistic(sparse.csr_matrix(column), sparse.csr_matrix(np.ones_like(column)), mean_over_segments, len(column))
+    return Statistic(
+        sparse.csr_matrix(column), sparse.csr_matrix(np.ones_like(column)), mean_over_segments, len(column)
+    )
 
 
 def by_segment(values: Any, segments: Int[np.ndarray, " n"], finish: Finish = mean_over_segments) -> Statistic:

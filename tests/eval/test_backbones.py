@@ -32,7 +32,11 @@ def torchvision_folders(tmp_path_factory):
     resnet = torchvision.models.resnet18(num_classes=5).eval()
     (root / "resnet").mkdir()
     torch.save(resnet.state_dict(), root / "resnet" / "model.pth")
-    config = {"torchvision": "resnet18", "model_args": {"num_classes": 5}, "transform": {"crop_size": 64, "resize_size": 72}}
+    config = {
+        "torchvision": "resnet18",
+        "model_args": {"num_classes": 5},
+        "transform": {"crop_size": 64, "resize_size": 72},
+    }
     (root / "resnet" / "config.json").write_text(json.dumps(config))
     arguments = {"image_size": 32, "patch_size": 8, "num_layers": 3, "num_heads": 2, "hidden_dim": 16, "mlp_dim": 32}
     vit = torchvision.models.VisionTransformer(**arguments, num_classes=5).eval()
@@ -54,7 +58,9 @@ def transformers_folders(tmp_path_factory):
         "clip": hf.CLIPVisionModel(
             hf.CLIPVisionConfig(**sizes, image_size=28, patch_size=14, intermediate_size=32, projection_dim=8)
         ),
-        "resnet": hf.ResNetModel(hf.ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], num_channels=3)),
+        "resnet": hf.ResNetModel(
+            hf.ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], num_channels=3)
+        ),
     }
     for name, model in models.items():
         model.eval().save_pretrained(root / name)

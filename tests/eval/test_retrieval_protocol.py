@@ -53,7 +53,9 @@ def test_ranks_are_those_of_cosine_with_ties_in_row_order():
     rng = np.random.default_rng(0)
     queries, database = rng.standard_normal((20, 5)), rng.standard_normal((300, 5))
     database[7] = database[3] * 2
-    similarity = (queries / np.linalg.norm(queries, axis=1)[:, None]) @ (database / np.linalg.norm(database, axis=1)[:, None]).T
+    similarity = (queries / np.linalg.norm(queries, axis=1)[:, None]) @ (
+        database / np.linalg.norm(database, axis=1)[:, None]
+    ).T
     for row, ranked in enumerate(rank_all(queries.astype(np.float32), database.astype(np.float32))):
         assert np.diff(similarity[row][ranked]).max() < 1e-6
         places = np.argsort(ranked)
@@ -87,7 +89,9 @@ def landmark_features(tmp_path, array_pool):
 def test_easy_medium_and_hard(landmark_features, tmp_path):
     """Query 0 ranks 0 1 2 3 4 5, query 1 ranks 5 4 3 2 1 0."""
     extra = {"easy": [[1], [4]], "hard": [[3], []], "junk": [[0], [5]]}
-    found = {s.metric: s for s in Retrieval().run(landmark_features(extra), tmp_path / "s", device="cpu", benchmark="b")}
+    found = {
+        s.metric: s for s in Retrieval().run(landmark_features(extra), tmp_path / "s", device="cpu", benchmark="b")
+    }
     easy = [1.0, 1.0]  # 0 junk, 1 right; 5 junk, 4 right
     medium = [(1.0 + (1 / 2 + 2 / 3) / 2) / 2, 1.0]  # without 0: right at 0 and 2
     hard = [(0 / 1 + 1 / 2) / 2]  # without 0 and 1: 2 3 4 5, right at 1; query 1 has none and does not count
@@ -120,7 +124,10 @@ def test_tokens_and_bad_input(landmark_features, tmp_path):
 
 
 def test_retrieval_out_of_labels(array_pool):
-    queries, database = array_pool([0, 1, 2, 1], ["a", "b", "c"], name="q"), array_pool([1, 0, 1, 0], ["a", "b", "c"], seed=3)
+    queries, database = (
+        array_pool([0, 1, 2, 1], ["a", "b", "c"], name="q"),
+        array_pool([1, 0, 1, 0], ["a", "b", "c"], seed=3),
+    )
     queries.column = lambda name: np.array([0, 0, 1, 1])
     database.column = lambda name: np.array([0, 0, 1, 1])
     benchmark = RetrievalBenchmark("r", by_label(queries, database, hard_where_differs="style"))
@@ -128,7 +135,9 @@ def test_retrieval_out_of_labels(array_pool):
     assert extra == {"easy": [[1], [0], [], [2]], "hard": [[3], [2], [], [0]], "junk": [[], [], [], []]}
     assert benchmark.task == "retrieval" and len(benchmark.splits["database"]) == 4
     assert len(by_label(queries, database, limit=2)[0]) == 2
-    assert by_label(queries, database)[0].fingerprint != by_label(queries, array_pool([0], ["a", "b", "c"]))[0].fingerprint
+    assert (
+        by_label(queries, database)[0].fingerprint != by_label(queries, array_pool([0], ["a", "b", "c"]))[0].fingerprint
+    )
     with pytest.raises(ConfigError, match="has no columns"):
         by_label(array_pool([0], ["a", "b", "c"]), database, hard_where_differs="style")
     with pytest.raises(ConfigError, match="does not say which images are easy"):
