@@ -92,22 +92,27 @@ def plan_score(
 
 
 def fitting(protocols: Mapping[str, Any], benchmark_config: Mapping[str, Any], name: str) -> dict[str, Protocol]:
-    """The protocols that score benchmarks of this task, built.
+    """The protocols that score such a benchmark, built.
 
     Raises:
         ConfigError: there is none.
     """
-    task = open_benchmark(benchmark_config, name).task
+    benchmark = open_benchmark(benchmark_config, name)
     built: dict[str, Protocol] = {
         protocol: build(options, f"protocols.{protocol}") for protocol, options in protocols.items()
     }
-    found = {protocol: value for protocol, value in built.items() if task in value.tasks}
+    found = {protocol: value for protocol, value in built.items() if fits(value, benchmark)}
     if protocols and not found:
-        problem = f"it is a benchmark of {task}, and none of the protocols {', '.join(protocols)} is for that"
+        problem = f"it is a benchmark of {benchmark.task}, and none of the protocols {', '.join(protocols)} is for that"
         raise ConfigError(
             f"benchmarks.{name}", problem, "add one that is (strata eval --help lists them), or leave it out"
         )
     return found
+
+
+def fits(protocol: Protocol, benchmark: Any) -> bool:
+    """Whether a benchmark is of the protocol's task, and has what that reads (shifted test sets, groups)."""
+    return benchmark.task in protocol.tasks and all(getattr(benchmark, field, None) for field in protocol.needs)
 
 
 def check_probes(config: Mapping[str, Any], backbone: str, n_blocks: int, has_patches: bool) -> None:
