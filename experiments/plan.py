@@ -174,7 +174,8 @@ def plan_embed(
     pool = pools.open(settings["pool"], "pool")
     encoder = build(settings["encoder"], "encoder")
     check_reads(pool, encoder)
-    check_encoder(encoder, len(pool))
+    if like is None:  # else it has learned already
+        check_encoder(encoder, len(pool))
     return Stage(
         "embed",
         {"encoder": identity(settings["encoder"]), "dtype": config["embed"]["dtype"]},

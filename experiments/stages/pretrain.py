@@ -9,7 +9,7 @@ from strata.experiments.stages.pool import open_pool
 from strata.ssl.image.config import ImageSSLConfig
 from strata.ssl.image.pretrain import pretrain
 
-VERSION = 1
+VERSION = 2  # 2: masks and stochastic depth of an image do not depend on how a step is split; losses in float32
 
 
 def run(task: Task, on_metrics: Callable[[dict[str, float], int], None] | None = None) -> None:

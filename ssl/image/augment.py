@@ -18,7 +18,11 @@ _LOG_ASPECT = math.log(4 / 3)  # width / height of a crop lies in [3/4, 4/3]
 
 
 def multi_crop(
-    images: UInt8[Tensor, "b 3 s s"], config: ImageSSLConfig, generator: Generator
+    images: UInt8[Tensor, "b 3 s s"],
+    config: ImageSSLConfig,
+    generator: Generator,
+    rank: int = 0,
+    world_size: int = 1,
 ) -> tuple[Float[Tensor, "2*b 3 g g"], Float[Tensor, "v*b 3 l l"]]:
     """Two global crops and ``n_local`` local crops of each image, augmented and normalized; view-major order.
 
@@ -26,11 +30,19 @@ def multi_crop(
         images: the batch, uint8, on any device.
         config: sizes, scales and strengths.
         generator: on the CPU; all parameters are drawn from it, in an order that depends on the shapes only.
+        rank, world_size: these are images [rank * b, (rank + 1) * b) of the step's; crops do not depend on the split.
     """
+    if world_size > 1:
+        b = len(images)
+        everyone = images.new_zeros(b * world_size, *images.shape[1:])
+        everyone[rank * b : (rank + 1) * b] = images
+        crops = multi_crop(everyone, config, generator)
+        a, z = (c.unflatten(0, (-1, b * world_size))[:, rank * b : (rank + 1) * b].flatten(0, 1) for c in crops)
+        return a, z
     pixels = images.float() / 255.0
     global_crops = [_view(pixels, config, view, generator) for view in (0, 1)]
     local_crops = [_view(pixels, config, 2, generator) for _ in range(config.n_local)]
-    empty = pixels.new_zeros(0, 3, config.local_size, config.local_size)
+    empty = pixels.new_zeros(0, config.in_chans, config.local_size, config.local_size)
     return torch.cat(global_crops), torch.cat([*local_crops, empty])
 
 
@@ -40,11 +52,12 @@ def _view(
     """One crop of each image; ``kind`` 0 and 1 are the global ones, 2 is local."""
     size, scale = (config.local_size, config.local_scale) if kind == 2 else (config.global_size, config.global_scale)
     x = random_resized_crop(pixels, size, scale, config.flip, generator)
-    x = color_jitter(x, config, generator)
+    if config.in_chans == 3:
+        x = color_jitter(x, config, generator)
     x = random_blur(x, config.blur[kind], config.blur_sigma, generator)
     chosen = _bernoulli(x.shape[0], config.solarize[kind], generator).to(x.device)
     x = torch.where(chosen.view(-1, 1, 1, 1) & (x >= 0.5), 1.0 - x, x)
-    mean, std = (torch.tensor(v, device=x.device).view(1, 3, 1, 1) for v in (config.mean, config.std))
+    mean, std = (torch.tensor(v, device=x.device).view(1, -1, 1, 1) for v in (config.mean, config.std))
     return (x - mean) / std
 
 

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from strata.curation.pools.base import Pool
 from strata.curation.progress import progress
+from strata.ssl.image.share import Batch, Share
 
-_SHUFFLE, _AUGMENT, _MASK, _MODEL = range(4)  # independent streams of one seed
+_SHUFFLE, _AUGMENT, _MASK, _MODEL, _DROP = range(5)  # independent streams of one seed
 
 
 def step_generator(seed: int, step: int) -> torch.Generator:
@@ -22,14 +23,19 @@ def step_generator(seed: int, step: int) -> torch.Generator:
     return torch.Generator().manual_seed(_derived_seed(seed, step, _AUGMENT))
 
 
-def mask_rng(seed: int, step: int) -> np.random.Generator:
-    """The generator of a step's masks."""
-    return np.random.default_rng((seed, step, _MASK))
+def mask_rng(seed: int, step: int, *crop: int) -> np.random.Generator:
+    """The generator of a step's masks (which crops, how much), or of one crop's mask."""
+    return np.random.default_rng((seed, step, _MASK, *crop))
 
 
-def model_seed(seed: int, step: int) -> int:
-    """Seed of torch's global generator at a step: initial weights at step 0, drop path later."""
-    return _derived_seed(seed, step, _MODEL)
+def drop_generator(seed: int, step: int, *, local: bool) -> torch.Generator:
+    """The generator of a step's stochastic depth, for its global or its local crops."""
+    return torch.Generator().manual_seed(_derived_seed(seed, step, _DROP, int(local)))
+
+
+def model_seed(seed: int, step: int, *image: int) -> int:
+    """Seed of torch's global generator: initial weights at step 0; timm's own dropouts later, by a pass's first image."""
+    return _derived_seed(seed, step, _MODEL, *image)
 
 
 def _derived_seed(*key: int) -> int:
@@ -103,15 +109,16 @@ class ImageSource:
 
 
 class StepBatches:
-    """The training data for Lightning: yields (step, uint8 batch) from ``start`` on.
+    """The training data for Lightning: yields each ``Batch`` from step ``start`` on, ``accumulate`` of them a step.
 
     Args:
         source: the images.
         order: [m] positions in the source, one entry per item of an epoch (an item with 3 repeats has 3 entries).
-        batch_size: images per step.
+        batch_size: images per step, over all processes and parts.
         start: first step: 0, or where a checkpoint stopped.
         stop: the step after the last.
         seed: of the shuffling.
+        accumulate: parts of a step.
     """
 
     def __init__(
@@ -123,29 +130,36 @@ class StepBatches:
         start: int,
         stop: int,
         seed: int,
+        accumulate: int = 1,
     ) -> None:
         self.source, self.order, self.batch_size = source, order, batch_size
-        self.start, self.stop, self.seed = start, stop, seed
+        self.start, self.stop, self.seed, self.accumulate = start, stop, seed, accumulate
 
-    def __iter__(self) -> Iterator[tuple[int, UInt8[Tensor, "b 3 size size"]]]:
-        sampler = EpochSampler(len(self.order), self.seed)
-        steps = iter(range(self.start, self.stop))
+    def __iter__(self) -> Iterator[Batch]:
         if self.source.cache is not None:
-            for step in steps:
-                yield step, self.source.get(self.order[sampler.batch(step, self.batch_size)])
+            for step, part, places in self._places():
+                yield Batch(step, self.source.get(places), part)
             return
         # One more thread queues whole batches, so that decoding overlaps with training
         with ThreadPoolExecutor(max_workers=1) as ahead:
-            waiting: deque[tuple[int, Future[Tensor]]] = deque()
-            for step in steps:
-                places = self.order[sampler.batch(step, self.batch_size)]
-                waiting.append((step, ahead.submit(self.source.get, places)))
+            waiting: deque[tuple[int, int, Future[Tensor]]] = deque()
+            for step, part, places in self._places():
+                waiting.append((step, part, ahead.submit(self.source.get, places)))
                 if len(waiting) > 2:
                     yield _finished(waiting)
             while waiting:
                 yield _finished(waiting)
 
+    def _places(self) -> Iterator[tuple[int, int, NDArray[np.int64]]]:
+        """Step, part and the positions in the source of this process's images."""
+        sampler = EpochSampler(len(self.order), self.seed)
+        for step in range(self.start, self.stop):
+            places = self.order[sampler.batch(step, self.batch_size)]
+            for part in range(self.accumulate):
+                share = Share.here(self.batch_size, part=part, parts=self.accumulate)
+                yield step, part, places[share.first : share.last]
 
-def _finished(waiting: deque[tuple[int, Future[Tensor]]]) -> tuple[int, Tensor]:
-    step, images = waiting.popleft()
-    return step, images.result()
+
+def _finished(waiting: deque[tuple[int, int, Future[Tensor]]]) -> Batch:
+    step, part, images = waiting.popleft()
+    return Batch(step, images.result(), part)

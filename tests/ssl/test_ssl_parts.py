@@ -13,7 +13,6 @@ from strata.ssl.image.config import ImageSSLConfig
 from strata.ssl.image.data import EpochSampler, step_generator
 from strata.ssl.image.heads import PrototypeHead
 from strata.ssl.image.health import CollapseAlarm, CollapsedRun, effective_rank, health, mean_cosine
-from strata.ssl.image.masking import batch_masks, block_mask
 from strata.ssl.image.parameters import apply_step, is_decayed, lr_factor, parameter_groups
 from strata.ssl.image.schedules import cosine_schedule, linear_schedule, step_values
 from strata.ssl.losses.koleo import koleo_loss
@@ -61,42 +60,6 @@ def test_step_values_corners():
     assert (first.teacher_temperature, warm.teacher_temperature) == (0.04, 0.07)
 
 
-# ---- masks
-
-
-@pytest.mark.parametrize("n_masked", [1, 3, 4, 10, 31, 64])
-def test_block_mask_count_is_exact(n_masked):
-    rng = np.random.default_rng(n_masked)
-    for _ in range(20):
-        assert block_mask((8, 8), n_masked, rng).sum() == n_masked
-
-
-def test_block_masks_are_blocks():
-    """Masked patches have far more masked neighbors than the same number of patches thrown at random."""
-
-    def touching(mask):
-        return (mask[1:] & mask[:-1]).sum() + (mask[:, 1:] & mask[:, :-1]).sum()
-
-    rng = np.random.default_rng(0)
-    blocks = np.mean([touching(block_mask((14, 14), 40, rng)) for _ in range(50)])
-    scattered = np.mean([touching(rng.permutation(196).reshape(14, 14) < 40) for _ in range(50)])
-    assert blocks > 3 * scattered
-
-
-def test_batch_masks_counts():
-    masks = batch_masks(20, (8, 8), 0.5, (0.1, 0.5), np.random.default_rng(0))
-    counts = np.sort(masks.sum(1))
-    assert masks.shape == (20, 64) and (counts == 0).sum() == 10
-    assert counts[10] >= int(0.1 * 64) and counts[-1] <= 32
-    assert counts[-1] > 28 and counts[10] < 10  # spread over the range
-    np.testing.assert_array_equal(masks, batch_masks(20, (8, 8), 0.5, (0.1, 0.5), np.random.default_rng(0)))
-
-
-def test_every_masked_image_hides_something_on_a_small_grid():
-    masks = batch_masks(6, (2, 2), 1.0, (0.1, 0.2), np.random.default_rng(0))
-    assert (masks.sum(1) == 1).all()
-
-
 # ---- parameters
 
 
@@ -139,27 +102,6 @@ def test_head_scores_are_cosines():
     with torch.no_grad():
         head.last_layer.weight.mul_(0.1)
     torch.testing.assert_close(head(x), before)  # the gain is fixed at 1
-
-
-# ---- the backbone with a mask token
-
-
-def test_masked_vit_is_timm_without_a_mask():
-    model = create_backbone(tiny())
-    images = torch.randn(2, 3, 32, 32)
-    cls, patches = MaskedViT(model)(images)
-    torch.testing.assert_close(cls, model(images))
-    torch.testing.assert_close(patches, model.forward_features(images)[:, 2:])  # behind CLS and one register
-
-
-def test_masked_patches_are_not_seen():
-    wrapped = MaskedViT(create_backbone(tiny()))
-    masks = torch.zeros(1, 16, dtype=torch.bool)
-    masks[0, 0] = True
-    one, other = torch.randn(1, 3, 32, 32), torch.randn(1, 3, 32, 32)
-    other[..., 8:, :], other[..., :8, 8:] = one[..., 8:, :], one[..., :8, 8:]  # differ in patch 0 only
-    torch.testing.assert_close(wrapped(one, masks)[0], wrapped(other, masks)[0])
-    assert not torch.allclose(wrapped(one)[0], wrapped(other)[0])
 
 
 # ---- augmentation
@@ -330,24 +272,6 @@ def test_bad_setting_names_its_field(field, value):
     with pytest.raises(ConfigError) as caught:
         tiny(**{field: value})
     assert caught.value.field == f"ssl.{field}"
-
-
-@pytest.mark.parametrize(
-    ("field", "changes"),
-    [
-        ("ssl.backbone", {"backbone": "vit_of_nowhere"}),
-        ("ssl.backbone", {"backbone": "resnet18", "model_kwargs": {}}),
-        ("ssl.local_size", {"local_size": 12}),
-        ("ssl.global_size", {"global_size": 20}),
-        ("ssl.model_kwargs", {"model_kwargs": {"patch_size": 8, "embed_dim": 25, "num_heads": 2}}),
-        ("ssl.model_kwargs", {"model_kwargs": {"patch_sice": 8}}),
-        ("ssl.model_kwargs", {"model_kwargs": {"patch_size": 8, "embed_dim": 24, "num_heads": 2, "in_chans": 1}}),
-    ],
-)
-def test_bad_model_names_its_field(field, changes):
-    with pytest.raises(ConfigError) as caught:
-        create_backbone(tiny(**changes))
-    assert caught.value.field == field
 
 
 def test_no_loss_is_refused():

@@ -1,0 +1,102 @@
+"""Floating-point operations of one training step, counted from the settings: what MFU (FLOPs per second / peak) divides.
+
+Counted are the products of matrices, 2 operations for each multiply-add, as ``torch.utils.flop_counter`` counts them:
+patch embedding, linear layers, attention scores and their use, prototypes, the position embedding's resizing left out.
+Norms, activations, softmax, losses, Sinkhorn-Knopp, augmentation and the optimizer are not model FLOPs. Recomputed
+activations are not counted either (MFU, not HFU). Stochastic depth and masks are at their means.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from timm.layers import GluMlp
+from timm.models.vision_transformer import VisionTransformer
+
+from strata.ssl.image.backbone import create_backbone
+from strata.ssl.image.config import ImageSSLConfig
+
+
+@dataclass(frozen=True)
+class StepFlops:
+    """Operations of one optimizer step, all processes together."""
+
+    teacher: float
+    student_forward: float
+    student_backward: float
+
+    @property
+    def total(self) -> float:
+        """All three."""
+        return self.teacher + self.student_forward + self.student_backward
+
+
+def step_flops(config: ImageSSLConfig, masked_patches: float | None = None) -> StepFlops:
+    """FLOPs of one step of ``config.batch_size`` images.
+
+    Args:
+        config: the recipe.
+        masked_patches: patches that iBOT predicts in the step; their mean by default.
+    """
+    with torch.device("meta"):
+        vit = create_backbone(config)
+    n_global, n_local = 2 * config.batch_size, config.n_local * config.batch_size
+    per_crop = vit.patch_embed.num_patches
+    masked = mean_masked_patches(config, per_crop) if masked_patches is None else masked_patches
+    masked = masked if config.ibot_weight > 0 else 0.0
+    local_patches = (config.local_size // vit.patch_embed.patch_size[0]) ** 2
+
+    cls_heads = _head(config, vit.embed_dim, separate=False)
+    patch_heads = masked * _head(config, vit.embed_dim, separate=config.ibot_separate_head)
+    teacher = _backbone(vit, n_global, per_crop, n_global + masked, 0.0) + n_global * cls_heads + patch_heads
+
+    embed = _patch_embed(vit) * (n_global * per_crop + n_local * local_patches)
+    student = _backbone(vit, n_global, per_crop, n_global + masked, config.drop_path, config.drop_path_uniform)
+    student += _backbone(vit, n_local, local_patches, n_local, config.drop_path, config.drop_path_uniform)
+    student += (n_global + n_local) * cls_heads + patch_heads
+    # Backward: one product for the weights and one for the inputs; images need no gradient, so embedding has one only
+    return StepFlops(teacher, student, 2.0 * student - embed)
+
+
+def mean_masked_patches(config: ImageSSLConfig, patches: int) -> float:
+    """Expected number of masked patches in a step, up to the rounding down in each crop (see ``masking``)."""
+    crops = round(2 * config.batch_size * config.mask_probability)
+    return crops * max(1.0, patches * sum(config.mask_ratio) / 2 - 0.5)
+
+
+def _patch_embed(vit: VisionTransformer) -> float:
+    """Of one patch."""
+    return 2.0 * vit.patch_embed.proj.weight.numel()
+
+
+def _backbone(
+    vit: VisionTransformer, crops: float, patches: int, read: float, drop: float, uniform: bool = True
+) -> float:
+    """Forward pass of ``crops`` crops; the last MLP runs on ``read`` tokens, and dropped residuals cost nothing."""
+    tokens, depth = patches + vit.num_prefix_tokens, len(vit.blocks)
+    total = crops * patches * _patch_embed(vit)
+    for i, block in enumerate(vit.blocks):
+        kept = 1.0 - (drop if uniform or depth == 1 else drop * i / (depth - 1))
+        attention, dim = block.attn, vit.embed_dim
+        inner = attention.qkv.out_features // 3
+        projections = 2.0 * (attention.qkv.weight.numel() + attention.proj.weight.numel())
+        total += kept * crops * tokens * (projections + 4.0 * tokens * inner)  # QK^T and its product with V
+        fed = read if i == depth - 1 else crops * tokens
+        total += kept * fed * _mlp(block.mlp, dim)
+    return total
+
+
+def _mlp(mlp: torch.nn.Module, dim: int) -> float:
+    """Of one token."""
+    hidden = mlp.fc1.out_features
+    return 2.0 * dim * hidden + 2.0 * dim * (hidden // 2 if isinstance(mlp, GluMlp) else hidden)
+
+
+def _head(config: ImageSSLConfig, dim: int, *, separate: bool) -> float:
+    """Of one row."""
+    bottleneck, prototypes = (
+        (config.ibot_bottleneck, config.ibot_n_prototypes)
+        if separate
+        else (config.head_bottleneck, config.n_prototypes)
+    )
+    widths = [dim] + [config.head_hidden] * (config.head_layers - 1) + [bottleneck, prototypes]
+    return sum(2.0 * a * b for a, b in zip(widths[:-1], widths[1:], strict=True))
