@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from strata.curation.subset import read_subset
 from strata.experiments.build import typed
+from strata.experiments.online import LOG_EVERY, online_probe
 from strata.experiments.stage import Task
 from strata.experiments.stages.pool import open_pool
 from strata.ssl.image.config import ImageSSLConfig
@@ -15,8 +16,10 @@ VERSION = 2  # 2: masks and stochastic depth of an image do not depend on how a 
 def run(task: Task, on_metrics: Callable[[dict[str, float], int], None] | None = None) -> None:
     """Train on the rows of ``inputs.subset`` of ``inputs.pool``; every arm runs the same number of steps."""
     selection = read_subset(task.inputs["subset"])
+    recipe = typed(ImageSSLConfig, task.config["ssl"] | task.runtime["ssl"], "ssl")
+    online = task.runtime.get("online", {})
     pretrain(
-        typed(ImageSSLConfig, task.config["ssl"] | task.runtime["ssl"], "ssl"),
+        recipe,
         open_pool(task, "pool"),
         selection.rows,
         task.out,
@@ -25,6 +28,9 @@ def run(task: Task, on_metrics: Callable[[dict[str, float], int], None] | None =
         key=task.key,
         inputs=task.input_keys,
         device=task.runtime["device"],
+        log_every=LOG_EVERY,
+        probe=online_probe(online, recipe),
+        probe_every=online.get("every", LOG_EVERY),
         on_metrics=on_metrics,
         progress=task.runtime["progress"],
     )

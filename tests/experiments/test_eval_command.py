@@ -1,9 +1,6 @@
 """`strata eval` for people who only want this: short names, several backbones of any library, one table, model cards."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +10,7 @@ import torchvision
 from hydra import compose, initialize_config_module
 
 from strata.curation.errors import ConfigError
+from strata.experiments.cli import dispatch
 from strata.experiments.eval_arguments import expand
 
 SMALL = ["benchmarks.digits.limit_train=200", "runner.workers=0", "embed.batch_size=64"]
@@ -46,21 +44,29 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: root / name for name in ("timm_vit", "resnet", "dinov2")}
 
 
-def strata(runs: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    environment = os.environ | {"STRATA_RUNS": str(runs), "WANDB_MODE": "disabled"}
-    command = [sys.executable, "-m", "strata.experiments.cli", "eval", *arguments, *SMALL]
-    return subprocess.run(command, env=environment, capture_output=True, text=True)
+@pytest.fixture
+def strata(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):
+    """`strata eval ...`: (exit code, stdout, stderr)."""
+    monkeypatch.setenv("STRATA_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        code = dispatch(["eval", *arguments, *SMALL])
+        out, err = capfd.readouterr()
+        return code, out, err
+
+    return run
 
 
-def test_backbones_of_three_libraries_and_an_untrained_one(folders: dict[str, Path], tmp_path: Path):
+def test_backbones_of_three_libraries_and_an_untrained_one(strata, folders: dict[str, Path], tmp_path: Path):
     named = {**{name: str(path) for name, path in folders.items()}, "control": f"untrained:{folders['timm_vit']}"}
     given = "backbone={" + ",".join(f"{label}:'{path}'" for label, path in named.items()) + "}"
-    done = strata(tmp_path / "runs", given, "benchmark=digits", "protocol=[knn]", f"out={tmp_path / 'report'}")
-    assert done.returncode == 0, done.stderr
+    code, out, err = strata(given, "benchmark=digits", "protocol=[knn]", f"out={tmp_path / 'report'}")
+    assert code == 0, err
     table = (tmp_path / "report" / "table.md").read_text()
     head = next(line for line in table.splitlines() if line.startswith("| benchmark"))
     assert [cell.strip() for cell in head.strip("|").split("|")] == ["benchmark", "protocol", "metric", "n", *named]
-    assert table.splitlines()[0] in done.stdout
+    assert table.splitlines()[0] in out
     records = json.loads((tmp_path / "report" / "scores.json").read_text())
     top1 = {r["backbone"]: r for r in records if r["metric"] == "top1"}
     assert set(top1) == set(named)
@@ -72,19 +78,19 @@ def test_backbones_of_three_libraries_and_an_untrained_one(folders: dict[str, Pa
     assert (tmp_path / "report" / "model_card_dinov2.md").read_text().startswith("## Evaluation: dinov2")
     features = list((tmp_path / "runs" / "store" / "features").glob("*/manifest.json"))
     assert len(features) == 2 * len(named)
-    again = strata(tmp_path / "runs", given, "benchmark=digits", "protocol=[knn]")
-    assert again.returncode == 0 and "0 stages ran" in again.stderr
-    more = strata(tmp_path / "runs", f"backbone={folders['timm_vit']}", "benchmark=digits", "protocol=[linear_micro]")
-    assert more.returncode == 0, more.stderr
+    code, _, err = strata(given, "benchmark=digits", "protocol=[knn]")
+    assert code == 0 and "0 stages ran" in err
+    code, _, err = strata(f"backbone={folders['timm_vit']}", "benchmark=digits", "protocol=[linear_micro]")
+    assert code == 0, err
     assert len(list((tmp_path / "runs" / "store" / "features").glob("*/manifest.json"))) == len(features), (
         "extracted once"
     )
 
 
-def test_a_convolutional_network_is_refused_where_blocks_are_read(folders: dict[str, Path], tmp_path: Path):
-    done = strata(tmp_path / "runs", f"backbone={folders['resnet']}", "benchmark=digits", "protocol=linear")
-    assert done.returncode == 2
-    assert "protocols.linear.n_blocks: 4 blocks, but the features hold 1" in done.stderr
+def test_a_convolutional_network_is_refused_where_blocks_are_read(strata, folders: dict[str, Path], tmp_path: Path):
+    code, out, err = strata(f"backbone={folders['resnet']}", "benchmark=digits", "protocol=linear")
+    assert code == 2
+    assert "protocols.linear.n_blocks: 4 blocks, but the features hold 1" in err
     assert not (tmp_path / "runs").exists()
 
 
