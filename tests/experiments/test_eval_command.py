@@ -65,7 +65,14 @@ def test_backbones_of_three_libraries_and_an_untrained_one(strata, folders: dict
     assert code == 0, err
     table = (tmp_path / "report" / "table.md").read_text()
     head = next(line for line in table.splitlines() if line.startswith("| benchmark"))
-    assert [cell.strip() for cell in head.strip("|").split("|")] == ["benchmark", "protocol", "metric", "n", *named]
+    assert [cell.strip() for cell in head.strip("|").split("|")] == [
+        "benchmark",
+        "protocol",
+        "metric",
+        "n",
+        *named,
+        *[f"{label} - control" for label in folders],
+    ]
     assert table.splitlines()[0] in out
     records = json.loads((tmp_path / "report" / "scores.json").read_text())
     top1 = {r["backbone"]: r for r in records if r["metric"] == "top1"}
@@ -132,6 +139,13 @@ def test_suites(tmp_path: Path):
     (tmp_path / "suite" / "mine.yaml").write_text("benchmarks: []\n")
     with pytest.raises(ConfigError, match="lists no benchmarks"):
         expand(["benchmark=mine"], [str(tmp_path)])
+
+
+def test_help_lists_what_can_be_named(capfd: pytest.CaptureFixture[str]):
+    assert dispatch(["eval", "--help"]) == 0
+    said = capfd.readouterr().out
+    for group, name in (("benchmark", "digits"), ("protocol", "knn"), ("suite", "finegrained12")):
+        assert name in next(line for line in said.splitlines() if line.startswith(f"  {group} "))
 
 
 def test_every_suite_composes():

@@ -12,7 +12,7 @@ ONE_ARM = ("seeds=[0]", "~arms.random", "~arms.hand", "~arms.flat", "~arms.hiera
 ONLINE = ("online.every=20", "online.benchmarks=[digits]", "online.protocols=[knn,linear]")
 
 
-def test_values_are_those_of_the_finished_backbone(tmp_path: Path):
+def test_values_are_those_of_the_finished_backbone(tmp_path: Path, monkeypatch, capfd: pytest.CaptureFixture[str]):
     code, _, err = finish(start(tmp_path, *ONE_ARM, *ONLINE))
     assert code == 0, err
     (log,) = (tmp_path / "store" / "pretrain").glob("*/metrics.jsonl")
@@ -23,13 +23,11 @@ def test_values_are_those_of_the_finished_backbone(tmp_path: Path):
             found[score["protocol"], score["metric"]] = score["value"]
     assert last["eval/knn/digits/top1"] == pytest.approx(found["knn", "top1"])
     assert last["eval/linear/digits/top1"] == pytest.approx(found["linear", "top1"], abs=0.01)
-    keys = []
+    monkeypatch.setenv("STRATA_RUNS", str(tmp_path))
     for settings in ((), ONLINE):
-        given = arguments("plan", *ONE_ARM, *settings)[3:]
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            config = plain(compose("run", [*given, "hydra.searchpath=[pkg://strata.configs]"]))
-        keys.append(make_plan(config).runs[0].pretrain.key)
-    assert keys == [log.parent.name] * 2, "it is in no key"
+        capfd.readouterr()
+        assert dispatch(arguments("plan", *ONE_ARM, *settings, "list=true")) == 0
+        assert f"{log.parent.name}  cached" in capfd.readouterr().out, "it is in no key"
 
 
 @pytest.mark.parametrize(
