@@ -22,6 +22,7 @@ from strata.experiments.checks_stages import (
 )
 from strata.experiments.cluster_cost import cluster_cost, dimension
 from strata.experiments.identity import UNKEYED_CLUSTERING, UNKEYED_SSL, clustering_identity, identity, ssl_identity
+from strata.experiments.online import online_settings
 from strata.experiments.plan_eval import check_probes, plan_probes
 from strata.experiments.references import REFERENCES, metadata_column
 from strata.experiments.stage import KINDS, Stage, canonical_json, unique
@@ -120,7 +121,13 @@ def plan_arm(
         "pretrain",
         {"ssl": keyed, "seed": seed},
         inputs,
-        _runtime(config) | {"pools": {"pool": settings["pool"]}, "ssl": unkeyed, "decoded": config["paths"]["decoded"]},
+        _runtime(config)
+        | {
+            "pools": {"pool": settings["pool"]},
+            "ssl": unkeyed,
+            "decoded": config["paths"]["decoded"],
+            "online": online_settings(config),
+        },
         label,
         work=recipe.steps * recipe.batch_size,
         memory=images * 3.0 * recipe.cache_size**2,
