@@ -12,6 +12,8 @@ COMMANDS = {
     "curate": "your own data in, a balanced subset out; no training",
     "embed": "a pool through an encoder into an embedding store",
     "eval": "score a backbone on benchmarks",
+    "compare": "two backbones on what both were scored on, from stored predictions: paired bootstrap, McNemar",
+    "rescore": "scores again from stored predictions, when only a protocol's scoring moved",
     "why": "the chain of stages, configs and commits behind a result",
 }
 
