@@ -82,7 +82,7 @@ def plan_score(
     built: Protocol = build(options, f"protocols.{protocol}")
     return Stage(
         "evaluate",
-        {"protocol": identity(options), "version": built.version, "benchmark": benchmark},
+        {"protocol": identity(options), "version": built.full_version, "benchmark": benchmark},
         dict(features),
         {"device": config["runner"]["device"]},
         f"{protocol} on {benchmark}, {label}",
@@ -91,6 +91,7 @@ def plan_score(
     )
 
 
+<<<<<<< HEAD
 def fitting(
     protocols: Mapping[str, Any],
     benchmark_config: Mapping[str, Any],
@@ -104,11 +105,16 @@ def fitting(
         benchmark_config: of one benchmark.
         name: of it.
         only: protocol -> the only benchmarks that it is wanted on.
+=======
+def fitting(protocols: Mapping[str, Any], benchmark_config: Mapping[str, Any], name: str) -> dict[str, Protocol]:
+    """The protocols that score benchmarks of this task and find there what they need, built.
+>>>>>>> ref_e1
 
     Raises:
         ConfigError: there is none.
     """
     benchmark = open_benchmark(benchmark_config, name)
+<<<<<<< HEAD
     built: dict[str, Protocol] = {
         protocol: build(options, f"protocols.{protocol}") for protocol, options in protocols.items()
     }
@@ -120,6 +126,21 @@ def fitting(
     }
     if protocols and not found:
         problem = f"it is a benchmark of {benchmark.task}, and none of the protocols {', '.join(protocols)} is for that"
+=======
+    task = benchmark.task
+    built: dict[str, Protocol] = {
+        protocol: build(options, f"protocols.{protocol}") for protocol, options in protocols.items()
+    }
+    found = {
+        protocol: value
+        for protocol, value in built.items()
+        if task in value.tasks and all(getattr(benchmark, need, None) for need in value.needs)
+    }
+    if protocols and not found:
+        lacks = sorted({need for value in built.values() for need in value.needs if not getattr(benchmark, need, None)})
+        problem = f"it is a benchmark of {task}{''.join(f' without {need}' for need in lacks)}"
+        problem += f", and none of the protocols {', '.join(protocols)} is for that"
+>>>>>>> ref_e1
         raise ConfigError(
             f"benchmarks.{name}", problem, "add one that is (strata eval --help lists them), or leave it out"
         )

@@ -75,7 +75,7 @@ class LogReg(Classifier):
         """See Protocol."""
         if len(np.unique(labels)) < 2:
             problem = f"the {len(labels)} training images are of one class"
-            raise ConfigError("benchmark.train", problem, "give images of two classes or more")
+            raise ConfigError("protocol", problem, "give images of two classes or more")
         if len(self.strengths) > 1:
             check_holdout(labels)
 

@@ -54,7 +54,7 @@ class LongTail(Protocol):
         """See Protocol."""
         if len(np.unique(labels)) < 3:
             problem = f"train has {len(np.unique(labels))} classes, which have no head, middle and tail"
-            raise ConfigError("benchmark.train", problem, "use a set of 3 classes or more")
+            raise ConfigError("protocol", problem, "use a set of 3 classes or more")
         self.classifier.check(labels, n_blocks)
 
     def metrics(self) -> tuple[str, ...]:

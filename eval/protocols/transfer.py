@@ -49,7 +49,7 @@ class Transfer(Protocol):
     def evaluate(self, features: FeatureFolders, benchmark: str, device: torch.device) -> Result:
         """See Protocol. Raises a DataError for a test set with a class that train has not."""
         train = open_labelled(features, "train")
-        splits = [split for split in splits_of(features) if split != "train"]
+        splits = sorted((split for split in splits_of(features) if split != "train"), key=lambda s: (s != "test", s))
         tests = {split: in_classes_of(train, open_labelled(features, split), split) for split in splits}
         head = self.classifier.fit(train, device)  # has seen no test set: they were opened only to refuse early
         parts = []
