@@ -1,6 +1,7 @@
 """The network: a causal language model of transformers, and its loss on packed sequences."""
 
 import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -84,13 +85,16 @@ class PackedLM(nn.Module):
 
 
 @contextlib.contextmanager
-def quiet_transformers() -> Any:
-    """Keep transformers from writing advice to stderr."""
+def quiet_transformers() -> Iterator[None]:
+    """Keep transformers from writing advice and bars to stderr."""
     from transformers.utils import logging
 
-    before = logging.get_verbosity()
+    before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
+    logging.disable_progress_bar()
     try:
         yield
     finally:
         logging.set_verbosity(before)
+        if bars:
+            logging.enable_progress_bar()
