@@ -1,7 +1,9 @@
 """The graph of a text experiment (``domain: text``): pools, tokens, subsets, language models, and what judges them."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import cache
 from typing import Any
 
 from strata.curation.errors import ConfigError
@@ -14,7 +16,7 @@ from strata.experiments.checks import check_experiment
 from strata.experiments.checks_stages import field_of
 from strata.experiments.identity import folder_digest, leave_out, plain
 from strata.experiments.plan import ARM_SETTINGS, Plan, Pools, Run, merge, plan_pool, plan_sample, plan_score
-from strata.experiments.stage import Stage
+from strata.experiments.stage import Stage, canonical_json
 from strata.experiments.text_settings import TextSettings, check_decontaminate, check_recipe, check_text
 from strata.experiments.text_tables import check_text_table
 
@@ -63,8 +65,7 @@ def plan_decontaminated(inventory: Stage, config: Mapping[str, Any]) -> Stage:
     """The inventory without what stands in an evaluation set."""
     settings = check_decontaminate(config)
     assert settings is not None and settings.against is not None
-    files = {name: digest_file(resolve_data_path(f"lm_eval/{task_of(name).file}", "decontaminate.against"))
-             for name in settings.against}  # fmt: skip
+    files = {name: _task_digest(name) for name in settings.against}
     keyed = {"n": settings.n, "remove": settings.remove, "against": settings.against, "files": files}
     pool = inventory.runtime["pool"]
     runtime = {"pool": pool, "pools": {"pool": pool}}
@@ -111,12 +112,19 @@ def _run(
     scores: dict[tuple[str, str], Stage] = {}
     inputs = {"pool": inventory, "tokens": tokens, "subset": subset}
     runtime = {"pools": {"pool": chosen["pool"]}}
-    scores["data", "profile"] = Stage("profile", {"columns": settings.columns}, inputs, runtime, label, work=tokens.work)
+    scores["data", "profile"] = Stage(
+        "profile", {"columns": settings.columns}, inputs, runtime, label, work=tokens.work
+    )
     scores |= _held_out(pretrain, settings, config, tokenizer, pools, label)
     if settings.tasks.names:
         limit = settings.tasks.limit or 2000
         scores["tasks", "lm"] = Stage(
-            "lm_tasks", asdict(settings.tasks), {"model": pretrain}, device, label, work=limit * len(settings.tasks.names)
+            "lm_tasks",
+            asdict(settings.tasks),
+            {"model": pretrain},
+            device,
+            label,
+            work=limit * len(settings.tasks.names),
         )
     for name, benchmark in config["benchmarks"].items():
         features = _features(name, benchmark, pretrain, config, label)
@@ -159,13 +167,29 @@ def _held_out(
         keyed = {"name": name, "per_source": told.per_source, "seed": told.seed}
         runtime = {"pools": {"pool": pool_config}, "device": config["runner"]["device"]}
         inputs = {"model": model, "pool": inventory, "tokens": tokens}
-        scores[name, "perplexity"] = Stage("perplexity", keyed, inputs, runtime, f"{name}, {label}", work=inventory.work)
+        scores[name, "perplexity"] = Stage(
+            "perplexity", keyed, inputs, runtime, f"{name}, {label}", work=inventory.work
+        )
     return scores
 
 
 def _features(name: str, benchmark: Mapping[str, Any], model: Stage, config: Mapping[str, Any], label: str) -> Stage:
-    built = build(benchmark, f"benchmarks.{name}")
-    keyed = {"train": built.train.fingerprint, "test": built.test.fingerprint, "dtype": config["embed"]["dtype"]}
+    train, test, n = _splits(canonical_json(benchmark), name)
+    keyed = {"train": train, "test": test, "dtype": config["embed"]["dtype"]}
     runtime = {"benchmark": benchmark, "device": config["runner"]["device"]}
-    n = len(built.train) + len(built.test)
     return Stage("text_features", keyed, {"model": model}, runtime, f"{name}, {label}", work=n, memory=n * 4096.0)
+
+
+@cache
+def _splits(benchmark_json: str, name: str) -> tuple[str, str, int]:
+    """Fingerprints of both splits of a benchmark, and how many texts they hold."""
+    built = build(json.loads(benchmark_json), f"benchmarks.{name}")
+    for split, pool in (("train", built.train), ("test", built.test)):
+        if kind_of(pool) != "text":
+            raise ConfigError(f"benchmarks.{name}.{split}", f"{pool.name!r} holds {kind_of(pool)}", "use texts")
+    return built.train.fingerprint, built.test.fingerprint, len(built.train) + len(built.test)
+
+
+@cache
+def _task_digest(name: str) -> str:
+    return digest_file(resolve_data_path(f"lm_eval/{task_of(name).file}", "decontaminate.against"))

@@ -18,7 +18,9 @@ def collect_text(plan: Plan, store: Store) -> list[Value]:
             if what == "profile":
                 told = json.loads((folder / "profile.json").read_text())
                 numbers = {name: value for name, value in told.items() if name != "shares"}
-                values += [Value(run.arm, run.seed, group, name, value, stage=stage.key) for name, value in numbers.items()]
+                values += [
+                    Value(run.arm, run.seed, group, name, value, stage=stage.key) for name, value in numbers.items()
+                ]
                 continue
             for score in json.loads((folder / "scores.json").read_text()):
                 metric = f"{score['protocol']}-v{score['version']} {score['metric']}"

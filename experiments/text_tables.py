@@ -45,7 +45,9 @@ def text_tables(values: Sequence[Value], config: Mapping[str, Any], missing: Seq
     note = note if len(seeds) > 1 else "One seed, so no interval: claim nothing from it."
     tables = []
     for group, ways in ways_of(config).items():
-        tables.append(_plain(f"{name}, {group}: data and training", ways, values, columns_of(config, "data"), [note, *missing]))
+        tables.append(
+            _plain(f"{name}, {group}: data and training", ways, values, columns_of(config, "data"), [note, *missing])
+        )
         for block, said, scale in (
             ("held_out", "bits per byte of held-out documents, lower is better", 1.0),
             ("tasks", "benchmarks, accuracy or exact match in %", 100.0),
@@ -77,9 +79,7 @@ def _compared(
 ) -> Table:
     """Rows of means, then for each control rows of the differences to it."""
     table = _plain(title, ways, values, columns, [note])
-    rows = [
-        [way, *[_cell(by_seed(values, arm, g, m), scale, m) for _, g, m in columns]] for way, arm in ways.items()
-    ]
+    rows = [[way, *[_cell(by_seed(values, arm, g, m), scale, m) for _, g, m in columns]] for way, arm in ways.items()]
     for control in config["table"]["controls"]:
         for way, arm in ways.items():
             if control in ways and way != control:

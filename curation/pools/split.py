@@ -7,6 +7,7 @@ import numpy as np
 
 from strata.curation.errors import ConfigError
 from strata.curation.pools.base import Pool
+from strata.curation.pools.fingerprint import digest_json
 from strata.curation.pools.items import pool_name
 from strata.curation.pools.subset import SubsetPool
 
@@ -49,6 +50,14 @@ class SplitPool(SubsetPool):
         if not len(rows):
             raise ConfigError("pool.part", f"{part!r} of {pool.name!r} has no items", "give it a larger share")
         super().__init__(pool, rows, pool_name(name, pool.name, part))
+        self._fingerprint = digest_json(
+            {"reader": "split", "pool": pool.fingerprint, "part": part, "shares": shares, "seed": seed}
+        )
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the pool's fingerprint and the split's settings."""
+        return self._fingerprint
 
 
 def _place(item_id: str, seed: int) -> float:

@@ -22,7 +22,9 @@ class WherePool(SubsetPool):
     def __init__(self, pool: Pool, column: str, value: Any, name: str | None = None) -> None:
         read = getattr(pool, "column", None)
         if read is None:
-            raise ConfigError("pool.column", f"{pool.name!r} has no columns", "use a pool of JSONL, Parquet or datasets")
+            raise ConfigError(
+                "pool.column", f"{pool.name!r} has no columns", "use a pool of JSONL, Parquet or datasets"
+            )
         wanted = value if isinstance(value, list | tuple) else [value]
         values = read(column)
         rows = np.flatnonzero(np.isin(values.astype(str), [str(each) for each in wanted]))

@@ -64,9 +64,7 @@ def find_overlap(documents: Iterable[str], sets: Mapping[str, Iterable[str]], n:
         (row, name, *hit) for row, document in enumerate(documents) for name, hit in _hits(document, numbers, grams, n)
     ]
     columns = {"row": pa.int64(), "set": pa.string(), "item": pa.int64(), "words": pa.string()}
-    table = pa.table(
-        {name: pa.array([hit[i] for hit in hits], kind) for i, (name, kind) in enumerate(columns.items())}
-    )
+    table = pa.table({name: pa.array([hit[i] for hit in hits], kind) for i, (name, kind) in enumerate(columns.items())})
     rows = np.unique(np.array([hit[0] for hit in hits], np.int64))
     counts = {name: sum(hit[1] == name for hit in hits) for name in sets}
     return Overlap(rows, table, counts, n_texts, too_short)

@@ -50,8 +50,15 @@ def local_config(name: str, docs: Sequence[Doc], shots: int = 0, seed: int = 0) 
             "output_type": "generate_until",
             "doc_to_text": lambda doc: task.contexts(doc)[0],
             "doc_to_target": task.answers,
-            "generation_kwargs": {"until": ["\n", ".", ","], "do_sample": False, "temperature": 0.0, "max_gen_toks": 32},
-            "filter_list": [{"name": "none", "filter": [{"function": "remove_whitespace"}, {"function": "take_first"}]}],
+            "generation_kwargs": {
+                "until": ["\n", ".", ","],
+                "do_sample": False,
+                "temperature": 0.0,
+                "max_gen_toks": 32,
+            },
+            "filter_list": [
+                {"name": "none", "filter": [{"function": "remove_whitespace"}, {"function": "take_first"}]}
+            ],
             "metric_list": [exact | ({"regexes_to_ignore": [task.ignored]} if task.ignored else {})],
         }
     if examples:
@@ -142,7 +149,9 @@ def run_harness(
         )
     except (KeyError, ConnectionError, OSError) as error:
         reason = str(error).splitlines()[0][:200]
-        raise ConfigError("text.tasks.names", f"the harness refused ({reason})", "check the names, and the network") from error
+        raise ConfigError(
+            "text.tasks.names", f"the harness refused ({reason})", "check the names, and the network"
+        ) from error
     results = {}
     for name, values in found["results"].items():
         metrics = {key.split(",")[0]: value for key, value in values.items() if "," in key and "stderr" not in key}

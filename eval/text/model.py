@@ -60,7 +60,9 @@ def load_language_model(path: str | Path, device: str = "auto", dtype: torch.dty
         tokenizer = AutoTokenizer.from_pretrained(str(path), local_files_only=local)
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0][:200]
-        raise ConfigError("model", f"{path} cannot be opened ({reason})", "give an exported folder or a hub id") from error
+        raise ConfigError(
+            "model", f"{path} cannot be opened ({reason})", "give an exported folder or a hub id"
+        ) from error
     finally:
         if bars:
             logging.enable_progress_bar()

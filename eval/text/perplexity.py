@@ -82,7 +82,9 @@ def perplexity(
     if len(store) != len(pool):
         raise DataError(f"{tokens} holds {len(store)} documents and pool {pool.name!r} {len(pool)}; tokenize it again")
     if store.vocab_size != len(model.tokenizer):
-        raise DataError(f"{tokens} has {store.vocab_size} kinds of tokens, the model {len(model.tokenizer)}; tokenize again")
+        raise DataError(
+            f"{tokens} has {store.vocab_size} kinds of tokens, the model {len(model.tokenizer)}; tokenize again"
+        )
     labels = np.zeros(len(pool), np.int64) if pool.labels is None else np.asarray(pool.labels)
     names = pool.label_names or ["all"]
     rows = _drawn(labels, per_source, seed)

@@ -38,9 +38,7 @@ class _Group:
         return len(self.context) + sum(len(ending) - 1 for ending in self.endings)
 
 
-def log_likelihoods(
-    model: LanguageModel, pairs: Sequence[tuple[str, str]], batch_tokens: int = 8192
-) -> list[Answer]:
+def log_likelihoods(model: LanguageModel, pairs: Sequence[tuple[str, str]], batch_tokens: int = 8192) -> list[Answer]:
     """Log-likelihood of each ending after its context, the ending as the tokenizer cuts it there.
 
     An empty context stands for the first special token, as in lm-evaluation-harness; other contexts begin with what the
@@ -62,7 +60,9 @@ def log_likelihoods(
     return [answer for answer in answers if answer is not None]
 
 
-def score_task(model: LanguageModel, task: Task, docs: Sequence[Doc], batch_tokens: int = 8192) -> dict[str, np.ndarray]:
+def score_task(
+    model: LanguageModel, task: Task, docs: Sequence[Doc], batch_tokens: int = 8192
+) -> dict[str, np.ndarray]:
     """Columns over items, [n]: ``correct`` (of ``acc``), ``prediction``, ``label``, and ``correct_norm`` or ``nats``.
 
     ``acc_norm`` divides a log-likelihood by the number of characters of its ending (lm-evaluation-harness).
@@ -137,7 +137,9 @@ def _score(model: LanguageModel, groups: Sequence[_Group]) -> Iterator[tuple[int
             stop = start + len(ending) - 1
             tokens[line, start:stop], part[line, start:stop] = ending[:-1], j + 1
             places[line, start:stop] = np.arange(n, n + len(ending) - 1)
-            asked += [(line, at, target, place) for at, target in zip([n - 1, *range(start, stop)], ending, strict=True)]
+            asked += [
+                (line, at, target, place) for at, target in zip([n - 1, *range(start, stop)], ending, strict=True)
+            ]
             start = stop
     sums, greedy = _run(model, tokens, places, part, np.array(asked))
     for place in sorted(sums):

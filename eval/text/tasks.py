@@ -139,7 +139,9 @@ def read_task(name: str, limit: int | None = None, seed: int = 0) -> list[Doc]:
                 doc = json.loads(line)
                 task.contexts(doc), task.endings(doc), task.gold(doc)
             except (ValueError, KeyError, IndexError, TypeError) as error:
-                raise DataError(f"line {number} of {path.name} is no item of {name} ({error!r}); fetch it again") from error
+                raise DataError(
+                    f"line {number} of {path.name} is no item of {name} ({error!r}); fetch it again"
+                ) from error
             docs.append(doc)
     if limit is not None and limit < len(docs):
         rows = np.sort(np.random.default_rng(seed).choice(len(docs), limit, replace=False))

@@ -22,7 +22,9 @@ def run(task: Task, on_metrics: Any = None) -> None:
     found = find_overlap((pool[row] for row in range(len(pool))), texts, task.config["n"])
     rows = found.rows if task.config["remove"] else found.rows[:0]
     counts = {name: count for name, count in found.counts.items() if count}
-    print(f"{pool.name}: {len(found.rows)} of {len(pool)} documents overlap with {counts or 'no task'}", file=sys.stderr)
+    print(
+        f"{pool.name}: {len(found.rows)} of {len(pool)} documents overlap with {counts or 'no task'}", file=sys.stderr
+    )
     leave_out(
         task.inputs["pool"],
         rows,

@@ -6,7 +6,15 @@ from typing import Any
 import torch
 
 # Dense bfloat16 peaks in FLOP/s, from the vendors' data sheets (no sparsity); float32 runs as TF32 or less
-_BF16_PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12, "A10": 125e12, "V100": 125e12}
+_BF16_PEAKS = {
+    "H200": 989e12,
+    "H100": 989e12,
+    "A100": 312e12,
+    "L40S": 362e12,
+    "L4": 121e12,
+    "A10": 125e12,
+    "V100": 125e12,
+}
 
 
 def flops_per_token(model: Any, seq_len: int) -> float:

@@ -94,9 +94,7 @@ def pretrain_text(
             checkpoint = draft.path / "checkpoints" / "last.ckpt"
             checkpoint.parent.mkdir(exist_ok=True)
             start = _steps_done(checkpoint)
-            recorder = TextRecorder(
-                draft.path, start=start, log_every=log_every, on_metrics=on_metrics, show=progress
-            )
+            recorder = TextRecorder(draft.path, start=start, log_every=log_every, on_metrics=on_metrics, show=progress)
             trainer = _trainer(config, cuda, ranks, module.passes, recorder)
             batches = PackedBatches(
                 stream,
