@@ -43,8 +43,8 @@ class TokenStore:
     def open(cls, path: str | Path) -> Self:
         """Open an artifact "tokens". Raises DataError if it is none."""
         manifest, folder = read_manifest(path, "tokens"), Path(path)
-        arrays = [np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _ARRAYS]
-        return cls(*arrays, manifest["bos_id"], manifest["eos_id"], manifest["vocab_size"])
+        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _ARRAYS}
+        return cls(**arrays, **{name: manifest[name] for name in ("bos_id", "eos_id", "vocab_size")})
 
     def __len__(self) -> int:
         return len(self.offsets) - 1

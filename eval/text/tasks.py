@@ -81,7 +81,13 @@ def _only_question(doc: Doc) -> list[str]:
     return [doc["question"]]
 
 
-_QA = {"kind": "generate", "gold": lambda doc: 0, "metric": "exact_match", "answers": _answers, "texts": _only_question}
+_QA: dict[str, Any] = {
+    "kind": "generate",
+    "gold": lambda doc: 0,
+    "metric": "exact_match",
+    "answers": _answers,
+    "texts": _only_question,
+}
 TASKS: dict[str, Task] = {
     "arc_challenge": Task("arc_challenge_test.jsonl.gz", "choice", _question, _choices, _label, "acc_norm"),
     "arc_easy": Task("arc_easy_test.jsonl.gz", "choice", _question, _choices, _label),

@@ -24,7 +24,7 @@ def model_config(config: TextSSLConfig, vocab_size: int, bos_id: int, eos_id: in
 
     if config.model_type not in CONFIG_MAPPING:
         raise ConfigError("ssl.model_type", f"{config.model_type!r} is unknown to transformers", "e.g. llama")
-    kind = CONFIG_MAPPING[config.model_type]
+    kind: Any = CONFIG_MAPPING[config.model_type]
     known = kind()
     for name in config.model_kwargs:
         if not hasattr(known, name):

@@ -61,10 +61,7 @@ class CausalLM(pl.LightningModule):
 
     def transfer_batch_to_device(self, batch: Packed, device: torch.device, dataloader_idx: int) -> Packed:
         """Copy the arrays; the counts stay numbers."""
-        names = ("tokens", "targets", "documents", "positions")
-        return Packed(
-            batch.step, *(getattr(batch, name).to(device, non_blocking=True) for name in names), batch.n_targets
-        )
+        return batch.mapped(lambda array: array.to(device, non_blocking=True))
 
     def training_step(self, batch: Packed, batch_idx: int) -> Float[Tensor, ""]:
         """The share of one pass in the mean loss of the step."""

@@ -5,7 +5,7 @@ cut into sequences with no gap, so every token is predicted once an epoch (but a
 predicts), whatever the batch size, and any step can be asked for.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,8 +43,13 @@ class Packed:
 
     def rows(self, part: slice) -> "Packed":
         """Some of the sequences."""
-        kept = [getattr(self, name)[part] for name in ("tokens", "targets", "documents", "positions")]
-        return Packed(self.step, *kept, self.n_targets)
+        return self.mapped(lambda array: array[part])
+
+    def mapped(self, change: Callable[[Tensor], Tensor]) -> "Packed":
+        """With each of the four arrays changed; the counts stay."""
+        arrays = (change(array) for array in (self.tokens, self.targets, self.documents, self.positions))
+        tokens, targets, documents, positions = arrays
+        return Packed(self.step, tokens, targets, documents, positions, self.n_targets)
 
     def mask(self) -> Bool[Tensor, "b 1 t t"]:
         """Who sees whom: a place sees those before it in its own document, and itself."""
@@ -98,8 +103,14 @@ class PackedStream:
         else:
             shown = np.zeros(shape, np.int64)
             positions = np.broadcast_to(np.arange(self.seq_len), shape).copy()
-        arrays = (tokens[:-1].reshape(shape), targets.reshape(shape), shown, positions)
-        return Packed(step, *(torch.from_numpy(np.ascontiguousarray(a)) for a in arrays), int((targets >= 0).sum()))
+        return Packed(
+            step,
+            torch.from_numpy(tokens[:-1].reshape(shape).copy()),
+            torch.from_numpy(targets.reshape(shape)),
+            torch.from_numpy(np.ascontiguousarray(shown)),
+            torch.from_numpy(positions),
+            int((targets >= 0).sum()),
+        )
 
     def _stretch(self, start: int, n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """``n`` tokens of the endless stream from ``start`` on, and the number of the document of each."""

@@ -104,8 +104,10 @@ def brute(documents, sets, n):
     """By strings alone: (document, set) that share n words."""
     import re
 
-    words = lambda text: re.findall(r"\w+", text.lower())
-    grams = lambda text: {tuple(words(text)[i : i + n]) for i in range(len(words(text)) - n + 1)}
+    def grams(text):
+        words = re.findall(r"\w+", text.lower())
+        return {tuple(words[i : i + n]) for i in range(len(words) - n + 1)}
+
     return {
         (i, name) for i, document in enumerate(documents) for name, texts in sets.items()
         if any(grams(document) & grams(text) for text in texts)
@@ -115,7 +117,10 @@ def brute(documents, sets, n):
 @pytest.mark.parametrize("n", [2, 3, 5])
 def test_overlap_is_that_of_plain_strings(n):
     rng = np.random.default_rng(n)
-    draw = lambda length: " ".join(rng.choice(["a", "B", "c.", "d,", "E!", "f"], length))
+
+    def draw(length):
+        return " ".join(rng.choice(["a", "B", "c.", "d,", "E!", "f"], length))
+
     documents, sets = [draw(12) for _ in range(60)], {"x": [draw(7) for _ in range(4)], "y": [draw(2), draw(9)]}
     found = find_overlap(documents, sets, n)
     table = found.table.to_pylist()

@@ -21,7 +21,7 @@ from strata.eval.text.perplexity import document_losses, perplexity
 from strata.eval.text.scorer import log_likelihoods, score_task
 from strata.eval.text.tasks import TASKS, contamination_texts, read_task, split_shots
 
-WORDS = ["the", "a", "cat", "dog", "sat", "ran", "on", "in", "mat", "house", "red", "blue", "big", "small", "who", "what", "is", "was", "why", "because"]
+WORDS = """the a cat dog sat ran on in mat house red blue big small who what is was why because""".split()  # noqa: SIM905
 
 
 def sentence(rng, n):
@@ -31,7 +31,10 @@ def sentence(rng, n):
 def items(name, rng, n=12):
     """Made-up items in the fields of each file."""
     for i in range(n):
-        length = lambda low=2, high=9: int(rng.integers(low, high))
+
+        def length(low=2, high=9):
+            return int(rng.integers(low, high))
+
         choices = [sentence(rng, length()) for _ in range(2 if name in ("piqa", "winogrande") else 4)]
         doc = {"id": i, "question": sentence(rng, length(3, 20)), "choices": choices, "label": int(rng.integers(2))}
         if name == "winogrande":
