@@ -27,7 +27,7 @@ from strata.curation.artifact import create_artifact
 from strata.curation.text.tokens import TokenStore
 from strata.experiments.execute import git_commit
 from strata.ssl.text.config import TextSSLConfig
-from strata.ssl.text.model import create_model
+from strata.ssl.text.model import model_config
 from strata.ssl.text.packing import PackedStream
 from strata.ssl.text.pretrain import pretrain_text
 
@@ -112,7 +112,9 @@ def trainer(config: TextSSLConfig, tokens: Path, steps: int, padded: bool = Fals
             max_grad_norm=config.clip_grad, optim="adamw_torch_fused", report_to=[], save_strategy="no",
             logging_strategy="no", disable_tqdm=True, dataloader_pin_memory=False,
         )  # fmt: skip
-        model = create_model(config, VOCAB, 0, 1, seed=0)
+        model = transformers.AutoModelForCausalLM.from_config(
+            model_config(config, VOCAB, 0, 1)
+        )  # nothing of ours in it
         made = transformers.Trainer(
             model=model, args=settings, train_dataset=rows,  # type: ignore[arg-type]  # a list is a map-style set
             data_collator=collate if padded else transformers.default_data_collator, callbacks=[Tick()],
@@ -137,9 +139,7 @@ def measure(config: TextSSLConfig, tokens: Path, steps: int, rounds: int) -> dic
 
 def table(title: str, told: dict[str, list[Times]]) -> str:
     """Markdown: medians of tokens per second, and our ratio to each."""
-    rates = {
-        name: [statistics.median(t[2] / t[i] for t in times) for i in (0, 1)] for name, times in told.items()
-    }
+    rates = {name: [statistics.median(t[2] / t[i] for t in times) for i in (0, 1)] for name, times in told.items()}
     lines = [f"### {title}", "", "| trainer | tokens / CPU-s | tokens / s | ours by it, CPU | ours by it, wall |",
              "|:--|--:|--:|--:|--:|"]  # fmt: skip
     for name, (cpu, wall) in rates.items():

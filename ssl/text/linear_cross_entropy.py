@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from strata.ssl.text.products import product
+
 
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
@@ -29,18 +31,15 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 here = slice(start, start + chunk)
                 states, counted = hidden[here].to(dtype), (targets[here, None] >= 0).float()
                 target = targets[here, None].clamp(min=0)  # no row is dropped: that would wait for the device
-                logits = (states @ used.T).float()  # c v
+                logits = product(states, used).float()  # c v
                 log_norm = logits.logsumexp(dim=1, keepdim=True)
                 total += ((log_norm - logits.gather(1, target)) * counted).sum()
                 gradient = logits.sub_(log_norm).exp_()  # softmax - one hot
                 gradient.scatter_add_(1, target, -torch.ones_like(counted))
                 gradient *= counted
                 gradient = gradient.to(dtype)
-                d_hidden[here] = gradient @ used
-                if dtype == torch.float32:
-                    d_weight.addmm_(gradient.T, states)
-                else:
-                    d_weight += gradient.T @ states
+                d_hidden[here] = product(gradient, used.T)
+                d_weight += product(gradient.T, states.T)
         ctx.save_for_backward(d_hidden, d_weight.to(weight.dtype))
         return total
 
