@@ -82,6 +82,10 @@ def make_plan(config: Mapping[str, Any]) -> Plan:
     Raises:
         ConfigError: names the field and the fix.
     """
+    if config.get("domain") == "text":
+        from strata.experiments.text_plan import make_text_plan  # builds on this module
+
+        return make_text_plan(config)
     pools = Pools()
     check_experiment(config)
     if config["ssl"] is None:
@@ -178,10 +182,15 @@ def plan_tree(
 
 
 def plan_pool(pool_config: Mapping[str, Any], config: Mapping[str, Any], pools: Pools) -> Stage:
-    """The inventory of a pool: keyed by its content, not by where it lies."""
+    """The inventory of a pool: keyed by its content, not by where it lies. With ``decontaminate`` less what it finds."""
     pool = pools.open(pool_config, "pool")
     keyed = {"fingerprint": pool.fingerprint, "on_error": config["on_error"]}
-    return Stage("pool", keyed, {}, {"pool": pool_config}, pool.name, work=len(pool), memory=len(pool) * 64.0)
+    taken = Stage("pool", keyed, {}, {"pool": pool_config}, pool.name, work=len(pool), memory=len(pool) * 64.0)
+    if not config.get("decontaminate"):
+        return taken
+    from strata.experiments.text_plan import plan_decontaminated
+
+    return plan_decontaminated(taken, config)
 
 
 def plan_reference(role: str, settings: Mapping[str, Any], config: Mapping[str, Any], pools: Pools) -> Stage:

@@ -91,7 +91,6 @@ def plan_score(
     )
 
 
-<<<<<<< HEAD
 def fitting(
     protocols: Mapping[str, Any],
     benchmark_config: Mapping[str, Any],
@@ -105,16 +104,11 @@ def fitting(
         benchmark_config: of one benchmark.
         name: of it.
         only: protocol -> the only benchmarks that it is wanted on.
-=======
-def fitting(protocols: Mapping[str, Any], benchmark_config: Mapping[str, Any], name: str) -> dict[str, Protocol]:
-    """The protocols that score benchmarks of this task and find there what they need, built.
->>>>>>> ref_e1
 
     Raises:
         ConfigError: there is none.
     """
     benchmark = open_benchmark(benchmark_config, name)
-<<<<<<< HEAD
     built: dict[str, Protocol] = {
         protocol: build(options, f"protocols.{protocol}") for protocol, options in protocols.items()
     }
@@ -125,22 +119,9 @@ def fitting(protocols: Mapping[str, Any], benchmark_config: Mapping[str, Any], n
         if fits(value, benchmark) and name in wanted.get(protocol, [name])
     }
     if protocols and not found:
-        problem = f"it is a benchmark of {benchmark.task}, and none of the protocols {', '.join(protocols)} is for that"
-=======
-    task = benchmark.task
-    built: dict[str, Protocol] = {
-        protocol: build(options, f"protocols.{protocol}") for protocol, options in protocols.items()
-    }
-    found = {
-        protocol: value
-        for protocol, value in built.items()
-        if task in value.tasks and all(getattr(benchmark, need, None) for need in value.needs)
-    }
-    if protocols and not found:
         lacks = sorted({need for value in built.values() for need in value.needs if not getattr(benchmark, need, None)})
-        problem = f"it is a benchmark of {task}{''.join(f' without {need}' for need in lacks)}"
+        problem = f"it is a benchmark of {benchmark.task}{''.join(f' without {need}' for need in lacks)}"
         problem += f", and none of the protocols {', '.join(protocols)} is for that"
->>>>>>> ref_e1
         raise ConfigError(
             f"benchmarks.{name}", problem, "add one that is (strata eval --help lists them), or leave it out"
         )

@@ -28,7 +28,7 @@ class JsonlPool(LateLabels):
 
     Args:
         path: a file, a folder of such files, or a glob.
-        text_field: the field with the text.
+        text_field: the field with the text; ``raw_content`` in CCNet's files. The other fields are kept: ``column``, ``line``.
         id_field: a field with ids, made unique; None, or a line without it: ``<file>:<line number>``.
         label_field: a field with whole numbers or names; None for a pool without labels. A line without it has -1.
         name: defaults to the name of the file or folder.
@@ -107,6 +107,26 @@ class JsonlPool(LateLabels):
             fields = [self._text_field, self._id_field, self._label_field]
             self._fingerprint = digest_json({"reader": "jsonl", "files": files, "fields": fields})
         return self._fingerprint
+
+    def column(self, name: str) -> NDArray[Any]:
+        """Another field of every line, [n]: e.g. CCNet's ``url``, ``source_domain`` or ``perplexity``.
+
+        A column of numbers is int64 or float64, any other object; a line without the field has NaN, or None.
+
+        Raises:
+            ConfigError: no line has such a field.
+        """
+        records = (self._record(row) for row in range(len(self)))
+        values = [record.get(name) if isinstance(record, dict) else None for record in records]
+        kinds = {type(value) for value in values} - {type(None)}
+        if not kinds:
+            raise ConfigError("column", f"no line of {self.name!r} has a field {name!r}", "name one of its fields")
+        if kinds <= {int, float}:
+            whole = kinds == {int} and None not in values
+            return np.array(values, np.int64 if whole else np.float64)
+        column = np.empty(len(values), object)
+        column[:] = values
+        return column
 
     def encoded(self, row: int) -> bytes:
         """The text as UTF-8. Raises UnreadableItem as ``pool[row]`` does."""

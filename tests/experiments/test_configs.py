@@ -17,6 +17,7 @@ EXPERIMENTS = sorted(file.stem for file in (CONFIGS / "experiment").glob("*.yaml
 NEEDS_DATA = {
     "tinyimagenet_lt": ["images/tinyimagenet_lt"],
     "fig4_clusters_per_class": ["images/tinyimagenet_lt", "images/caltech101"],
+    "table6_text": ["text", "lm_eval"],
     "balance_of_subsets": [
         *(f"images/{x}" for x in ("tinyimagenet_lt", "caltech101", "cifar10_small")),
         "satellite/aid",
@@ -38,7 +39,9 @@ def test_experiment_plans(name: str):
     plan = make_plan(config)
     assert plan.name == name, "an experiment is named as its file"
     assert len(plan.runs) == len(config["arms"]) * len(config["seeds"]) and len(config["seeds"]) >= 3
-    assert config["ssl"] is None or {"raw", "random"} <= set(config["arms"]), "the controls are in every comparison"
+    for prefix in [f"{group}_" for group in config["table"].get("groups") or []] or [""]:
+        controls = {f"{prefix}raw", f"{prefix}random"}
+        assert config["ssl"] is None or controls <= set(config["arms"]), "the controls are in every comparison"
     text = (CONFIGS / "experiment" / f"{name}.yaml").read_text()
     for heading in ("# What it shows:", "# What to expect:", "# What it costs:"):
         assert heading in text
@@ -60,10 +63,12 @@ def test_every_choice_composes(choice: str):
 def test_every_recipe_is_valid(file: Path):
     from strata.experiments.build import typed
     from strata.ssl.image.config import ImageSSLConfig
+    from strata.ssl.text.config import TextSSLConfig
 
+    kind = TextSSLConfig if file.stem.startswith("llama_") else ImageSSLConfig
     with initialize_config_module("strata.configs", version_base="1.3"):
         config = compose("run", ["experiment=quickstart", f"ssl={file.stem}"])
-    assert typed(ImageSSLConfig, config.ssl, "ssl").steps > 0
+    assert typed(kind, config.ssl, "ssl").steps > 0
 
 
 @pytest.mark.parametrize("levels", [[8], [20, 8], [60, 20, 8], [90, 60, 20, 8]])
