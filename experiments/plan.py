@@ -14,7 +14,6 @@ from strata.experiments.checks_stages import (
     check_draw,
     check_encoder,
     check_hierarchy,
-    check_probes,
     check_sampling,
     check_ssl,
     field_of,

@@ -119,8 +119,8 @@ def report(out: Path) -> None:
     lines = [
         "# It learns: k-NN from random weights",
         "",
-        "Top-1 of knn-v1 (k = 20) in percent. Held out: rows of the training pool that are not trained on; recipes were chosen on "
-        "them. Test: the benchmark's own splits, read once. Pixels: the better of raw and mean-free ones. Commands, commits and "
+        "Top-1 of knn-v1 (k = 20) in percent. Held out: rows of the training pool that are not trained on; recipes were "
+        "chosen on them. Test: the benchmark's own splits, read once. Pixels: the better of raw and mean-free ones. Commands, commits and "
         "settings are in the JSON files.",
         "",
         "| data | recipe | seed | held out: pixels | untrained | trained | test: pixels | untrained | trained | CPU-minutes |",
