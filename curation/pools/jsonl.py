@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from strata.curation.errors import ConfigError
 from strata.curation.pools.base import UnreadableItem
