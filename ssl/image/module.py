@@ -9,13 +9,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from strata.curation.errors import StrataError
-from strata.ssl.image.attention import choose_attention
 from strata.ssl.image.augment import multi_crop
 from strata.ssl.image.backbone import MaskedViT, create_backbone
 from strata.ssl.image.config import ImageSSLConfig
 from strata.ssl.image.data import drop_generator, model_seed, step_generator
 from strata.ssl.image.heads import PrototypeHead
 from strata.ssl.image.health import health
+from strata.ssl.image.kernels import choose_kernels
 from strata.ssl.image.masking import Masks, step_masks
 from strata.ssl.image.parameters import apply_step, parameter_groups
 from strata.ssl.image.processes import shard
@@ -108,8 +108,8 @@ class DINOv2(pl.LightningModule):
         return self
 
     def on_fit_start(self) -> None:
-        """The attention of this device."""
-        choose_attention(self, self.device)
+        """The kernels of this device."""
+        choose_kernels(self, self.device)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW over the student's groups; lr and decay are set before every step."""
