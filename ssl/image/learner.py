@@ -11,7 +11,7 @@ from jaxtyping import Float
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from strata.ssl.image.attention import choose_attention
+from strata.ssl.image.kernels import choose_kernels
 from strata.ssl.image.backbone import MaskedViT
 from strata.ssl.image.config import ImageSSLConfig
 from strata.ssl.image.data import model_seed
@@ -95,8 +95,8 @@ class Learner(pl.LightningModule):
                 shard(network, [*network.backbone.vit.blocks], [network.backbone, *network.heads.values()])
 
     def on_fit_start(self) -> None:
-        """The attention of this device."""
-        choose_attention(self, self.device)
+        """The kernels of this device."""
+        choose_kernels(self, self.device)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW over the student's groups; lr and decay are set before every step."""
