@@ -107,8 +107,8 @@ def main() -> None:
         f"`{' '.join(['python -m strata.experiments.benchmarks.collapse', *sys.argv[1:]])}`, commit {git_commit()}, "
         f"{platform.machine()} with {os.cpu_count()} cores, one thread, {time.process_time() - started:.0f} CPU-seconds.",
         "",
-        f"configs/ssl/dinov2_micro.yaml, {given.steps} steps on {given.images:,} rendered images; measured every 5 steps. Limits, "
-        f"as they are by default: effective_rank below {limits.min_rank:g}, mean_cosine above {limits.max_cosine:g}, "
+        f"configs/ssl/dinov2_micro.yaml, {given.steps} steps on {given.images:,} rendered images; measured every 5 steps. "
+        f"Limits, as they are by default: effective_rank below {limits.min_rank:g}, mean_cosine above {limits.max_cosine:g}, "
         f"target_information below {limits.min_information:g}, at {limits.patience} logged steps in a row after the warm-up.",
         "",
         *body,
