@@ -15,7 +15,8 @@ from strata.experiments.build import build
 from strata.experiments.checks import check_experiment
 from strata.experiments.checks_stages import field_of
 from strata.experiments.identity import folder_digest, leave_out, plain
-from strata.experiments.plan import ARM_SETTINGS, Plan, Pools, Run, merge, plan_pool, plan_sample, plan_score
+from strata.experiments.plan import ARM_SETTINGS, Plan, Pools, Run, merge, plan_pool, plan_sample
+from strata.experiments.plan_eval import plan_score
 from strata.experiments.stage import Stage, canonical_json
 from strata.experiments.text_settings import TextSettings, check_decontaminate, check_recipe, check_text
 from strata.experiments.text_tables import check_text_table
@@ -129,7 +130,8 @@ def _run(
     for name, benchmark in config["benchmarks"].items():
         features = _features(name, benchmark, pretrain, config, label)
         for protocol, options in config["protocols"].items():
-            scores[name, protocol] = plan_score(name, protocol, options, features, config, label)
+            both = {"train": features, "test": features}  # one folder holds both splits
+            scores[name, protocol] = plan_score(name, protocol, options, both, config, label)
     return Run(arm, seed, subset, pretrain, scores)
 
 

@@ -65,11 +65,10 @@ def learn(data: str, recipe: str, seed: int, out: Path) -> Curve:
     pool: Pool = build(groups["pool"], "pool")
     rest, queries = held_out(pool, HELD_OUT[data], seed=0)
     bank = held_out(rest, 0.0, seed=1, limit=BANK)[0]
-    view = {"size": config.global_size, "mean": config.mean, "std": config.std}
-    probe = OnlineKNN(bank, queries, **view)
+    probe = OnlineKNN(bank, queries, size=config.global_size, mean=config.mean, std=config.std)
     every = max(1, config.steps // POINTS)
     untrained = DINOv2(ImageSSLConfig(**{**groups["ssl"], "method": "dinov2"}), seed).backbone.vit.eval()
-    points = [(0, 0, 0.0, probe(untrained)["knn_top1"])]
+    points = [(0, 0, 0.0, probe(untrained)["knn_top1"])]  # type: ignore[arg-type]  # timm's models are not typed
     started, wall = time.process_time(), time.time()
 
     def note(values: dict[str, float], step: int) -> None:
@@ -84,9 +83,9 @@ def learn(data: str, recipe: str, seed: int, out: Path) -> Curve:
     )  # fmt: skip
     spent, lasted = time.process_time() - started, time.time() - wall
     benchmark = build(groups["benchmark"], "benchmark")
-    final = OnlineKNN(benchmark.train, benchmark.test, **view)
+    final = OnlineKNN(benchmark.train, benchmark.test, size=config.global_size, mean=config.mean, std=config.std)
     trained = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
-    test = final.pixels() | {"untrained": final(untrained)["knn_top1"], "trained": final(trained)["knn_top1"]}
+    test = final.pixels() | {"untrained": final(untrained)["knn_top1"], "trained": final(trained)["knn_top1"]}  # type: ignore[arg-type]
     return Curve(data, recipe, points, probe.pixels(), test, spent, lasted)
 
 
@@ -120,8 +119,8 @@ def report(out: Path) -> None:
         "# It learns: k-NN from random weights",
         "",
         "Top-1 of knn-v1 (k = 20) in percent. Held out: rows of the training pool that are not trained on; recipes were "
-        "chosen on them. Test: the benchmark's own splits, read once. Pixels: the better of raw and mean-free ones. Commands, commits and "
-        "settings are in the JSON files.",
+        "chosen on them. Test: the benchmark's own splits, read once. Pixels: the better of raw and mean-free ones. Commands, "
+        "commits and settings are in the JSON files.",
         "",
         "| data | recipe | seed | held out: pixels | untrained | trained | test: pixels | untrained | trained | CPU-minutes |",
         "|" + "---|" * 10,

@@ -11,10 +11,10 @@ from jaxtyping import Float
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from strata.ssl.image.kernels import choose_kernels
 from strata.ssl.image.backbone import MaskedViT
 from strata.ssl.image.config import ImageSSLConfig
 from strata.ssl.image.data import model_seed
+from strata.ssl.image.kernels import choose_kernels
 from strata.ssl.image.not_finite import NotFinite, first_bad_forward, first_bad_gradient, save_batch
 from strata.ssl.image.parameters import apply_step, parameter_groups
 from strata.ssl.image.processes import shard

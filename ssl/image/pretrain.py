@@ -239,8 +239,12 @@ def _accelerator(device: str) -> str:
     return "gpu" if there and device != "cpu" else "cpu"
 
 
-def _digest(pool: Pool, items: Int[np.ndarray, " m"]) -> str:
-    return hashlib.sha256(pool.fingerprint.encode() + items.tobytes()).hexdigest()
+def _digest(pool: Pool, items: Int[np.ndarray, " m"], hierarchy: Hierarchy | None) -> str:
+    """Of the images and of how often, or by what, they are drawn."""
+    digest = hashlib.sha256(pool.fingerprint.encode() + items.tobytes())
+    for level in hierarchy.levels if hierarchy else []:
+        digest.update(np.ascontiguousarray(level.assignment).tobytes())
+    return digest.hexdigest()
 
 
 @contextlib.contextmanager
