@@ -38,7 +38,7 @@ def strips(plan: Plan, store: Store) -> Iterator[Strip]:
     """
     seed = plan.runs[0].seed
     for run in plan.runs:
-        if run.seed != seed or not store.done(run.sample):
+        if run.seed != seed or run.sample.kind != "sample" or not store.done(run.sample):
             continue
         pool = _pool(run, store)
         if kind_of(pool) == "vectors":
