@@ -8,7 +8,7 @@ from typing import Any
 from strata.curation.errors import ConfigError, StrataError
 from strata.curation.text.tokenizer import check_tokenizer_settings
 from strata.eval.text.evaluate import SCORERS
-from strata.eval.text.tasks import TASKS
+from strata.eval.text.tasks import TASKS, task_of
 from strata.experiments.build import placed, typed
 from strata.experiments.checks import mapping, one_of, whole
 from strata.experiments.stage import canonical_json
@@ -79,6 +79,8 @@ def check_text(config: Mapping[str, Any]) -> TextSettings:
     check_tokenizer_settings(tokenizer.vocab_size, tokenizer.min_frequency, tokenizer.max_documents)
     tasks = settings.tasks
     one_of("text.tasks.scorer", tasks.scorer, SCORERS)
+    for name in tasks.names:
+        task_of(name)  # raises for an unknown one
     whole("text.tasks.shots", tasks.shots, 0)
     for name, value in (("text.tasks.limit", tasks.limit), ("text.held_out.per_source", settings.held_out.per_source)):
         if value is not None:

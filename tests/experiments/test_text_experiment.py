@@ -161,12 +161,12 @@ def test_how_it_is_computed_is_not_in_the_keys(data, tmp_path):
         (["decontaminate.against=[squad]"], "decontaminate.against: 'squad'"),
         (["arms.a_random_tokens.match_tokens=b"], "arms.a_random_tokens.match_tokens: 'b'"),
         (["pool.part=dev"], "pool.part: 'dev' is unknown"),
-        (["pool.pool.text_field=body"], "pool.pool.text_field: no field 'body'"),
+        (["++pool.pool.text_field=body"], "pool.pool.text_field: no field 'body'"),
         (["size=1000"], "size: 1,000 rows are wanted"),
         (["table.groups=[b]"], "table.groups: arm 'a_raw' is in none"),
         (["text.tokenizer.pool=null"], "text.tokenizer: needs a pool"),
-        (["text.tasks.scorer=fast"], "text.tasks.scorer"),
-        (["ssl.model_kwargs.hiden=3"], "ssl.model_kwargs.hiden"),
+        (["++text.tasks.scorer=fast"], "text.tasks.scorer"),
+        (["++ssl.model_kwargs.hiden=3"], "ssl.model_kwargs.hiden"),
     ],
 )
 def test_bad_settings_are_named_before_anything_is_written(data, tmp_path, overrides, said):
