@@ -55,7 +55,7 @@ def interleaved(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str
     }  # type: ignore[misc]
 
 
-def head_alone(train: Features, setting: Setting, steps: int, batch_size: int = 128) -> None:
+def head_alone(train: Features, setting: Setting, steps: int, batch_size: int = 128) -> torch.nn.Linear:
     """One head as a plain probe is written: nn.Linear, autograd, torch's SGD and cosine, features read batch by batch."""
     y = torch.from_numpy(np.array(train.labels))
     width = (setting.n_blocks + setting.avgpool) * train.cls.shape[2]
@@ -69,6 +69,7 @@ def head_alone(train: Features, setting: Setting, steps: int, batch_size: int = 
         loss.backward()
         optimizer.step()
         schedule.step()
+    return head
 
 
 def measure_linear(folder: Path, sizes: list[tuple[int, int]], n: int, steps: int, rounds: int) -> list[str]:
@@ -83,7 +84,7 @@ def measure_linear(folder: Path, sizes: list[tuple[int, int]], n: int, steps: in
     for d, n_classes in sizes:
         train = make_features(folder / f"linear-{d}-{n_classes}", n, d, n_classes)
         probe = Linear(steps=steps)
-        calls = {
+        calls: dict[str, Callable[[], object]] = {
             "together": lambda probe=probe, train=train: probe._train(train, np.arange(n), grid, "cpu", "together"),
             "alone": lambda train=train: [head_alone(train, setting, steps) for setting in grid],
         }
