@@ -13,6 +13,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +73,12 @@ def head_alone(train: Features, setting: Setting, steps: int, batch_size: int = 
     return head
 
 
+def heads_alone(train: Features, grid: list[Setting], steps: int) -> None:
+    """Every head of the grid, one after the other."""
+    for setting in grid:
+        head_alone(train, setting, steps)
+
+
 def measure_linear(folder: Path, sizes: list[tuple[int, int]], n: int, steps: int, rounds: int) -> list[str]:
     """The whole grid of 52 heads, together and one after the other, on the same features."""
     grid = [Setting(rate, blocks, avg) for rate in DINOV2_RATES for blocks in (1, 4) for avg in (False, True)]
@@ -85,8 +92,8 @@ def measure_linear(folder: Path, sizes: list[tuple[int, int]], n: int, steps: in
         train = make_features(folder / f"linear-{d}-{n_classes}", n, d, n_classes)
         probe = Linear(steps=steps)
         calls: dict[str, Callable[[], object]] = {
-            "together": lambda probe=probe, train=train: probe._train(train, np.arange(n), grid, "cpu", "together"),
-            "alone": lambda train=train: [head_alone(train, setting, steps) for setting in grid],
+            "together": partial(probe._train, train, np.arange(n), grid, "cpu", "together"),
+            "alone": partial(heads_alone, train, grid, steps),
         }
         found = interleaved(calls, rounds)
         (wall, cpu), (alone, alone_cpu) = found["together"], found["alone"]
