@@ -78,7 +78,7 @@ def test_what_cannot_be_is_refused(made, tmp_path):
     with pytest.raises(ConfigError, match="vocab_size: 100; give at least 258"):
         train_tokenizer(made[1], tmp_path / "x", vocab_size=100)
     with pytest.raises(ConfigError, match="holds images"):
-        train_tokenizer(DigitsPool("train"), tmp_path / "x", vocab_size=280)
+        train_tokenizer(DigitsPool(split="train"), tmp_path / "x", vocab_size=280)
     with pytest.raises(ConfigError, match="holds images"):
-        tokenize(DigitsPool("train"), made[0] / "tokenizer", tmp_path / "x")
+        tokenize(DigitsPool(split="train"), made[0] / "tokenizer", tmp_path / "x")
     assert not list(tmp_path.iterdir())
