@@ -12,6 +12,7 @@ import pytest
 from flow import arguments
 from torchvision.transforms.functional import to_tensor
 
+from strata.curation.paths import data_root
 from strata.experiments.cli import dispatch
 from strata.experiments.runner import Runner
 
@@ -120,9 +121,6 @@ OTHERS = {
     "eval: no transformer": (
         "eval", ["backbone=timm:resnet18", "benchmark=digits"], ["protocols.linear.n_blocks:", "4 blocks", "hold 1"],
     ),
-    "eval: no patch tokens": (
-        "eval", ["backbone=timm:resnet18", "benchmark=globe_bands", "protocol=segmentation"], ["patch tokens", "resnet18"],
-    ),
     "eval: unknown benchmark": ("eval", ["backbone=x", "benchmark=nope"], ["benchmark:", "'nope'", "digits", "finegrained12"]),
     "eval: unknown protocol": ("eval", ["backbone=x", "benchmark=digits", "protocol=[knn,nope]"], ["protocol:", "'nope'"]),
     "eval: no list of names": ("eval", ["backbone=x", "benchmark=[]"], ["benchmark:", "names"]),
@@ -189,6 +187,16 @@ def test_refused_by_other_commands(
 ):
     command, overrides, expected = OTHERS[name]
     refused_line([command, *overrides], expected, tmp_path, monkeypatch, capfd)
+
+
+@pytest.mark.data
+def test_a_network_without_patches_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    if (root := data_root()) is None or not (root / "satellite" / "globe_height").is_dir():
+        pytest.skip("satellite/globe_height is not in the data folder")
+    words = ["eval", "backbone=timm:resnet18", "benchmark=globe_bands", "protocol=segmentation"]
+    refused_line(words, ["patch tokens", "resnet18"], tmp_path, monkeypatch, capfd)
 
 
 def test_wandb_mode_of_the_environment(
