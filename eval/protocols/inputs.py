@@ -32,7 +32,7 @@ class HeadInputs:
         """All columns of some rows."""
         if self._kept is None:
             return self._read(rows)
-        return self._kept[torch.from_numpy(rows).to(self.device)]
+        return self._kept.index_select(0, torch.from_numpy(rows).to(self.device))
 
     def columns(self, n_blocks: int, avgpool: bool) -> slice:
         """Where the input of a head stands."""

@@ -16,7 +16,7 @@ from strata.eval.features import Features
 from strata.eval.protocols.heads import Classifier, Head
 from strata.eval.protocols.inputs import HeadInputs, read_input
 from strata.eval.protocols.selection import ChooseBy, best_trial, check_holdout, held_out_rows
-from strata.eval.protocols.sgd_heads import SGDHeads, step_together
+from strata.eval.protocols.sgd_heads import Group, SGDHeads
 
 DINOV2_RATES = (1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1)
 
@@ -158,31 +158,28 @@ class Linear(Classifier):
 
     def _train(
         self, train: Features, rows: np.ndarray, settings: list[Setting], device: torch.device | str, what: str
-    ) -> dict[tuple[int, bool], SGDHeads]:
+    ) -> dict[tuple[int, bool], Group]:
         """Train one head per setting on these rows, all in one pass; heads by input, in the order of their rates."""
         rates: dict[tuple[int, bool], list[float]] = {}
         for setting in settings:
             rates.setdefault((setting.n_blocks, setting.avgpool), []).append(setting.learning_rate)
-        heads = {
-            (n_blocks, avgpool): SGDHeads(
-                (n_blocks + avgpool) * train.cls.shape[2],
-                train.n_classes,
-                torch.tensor(of_input, dtype=torch.float64) * self.batch_size / 256,
-                momentum=self.momentum,
-                seed=self.seed,
-                device=device,
-            )
-            for (n_blocks, avgpool), of_input in rates.items()
-        }
-        labels = torch.from_numpy(np.array(train.labels)).to(device)
         inputs = HeadInputs(train, max(setting.n_blocks for setting in settings), device)
-        columns = [inputs.columns(*of_input) for of_input in heads]
+        heads = SGDHeads(
+            [
+                (inputs.columns(*of_input), torch.tensor(peak, dtype=torch.float64) * self.batch_size / 256)
+                for of_input, peak in rates.items()
+            ],
+            train.n_classes,
+            momentum=self.momentum,
+            seed=self.seed,
+            device=device,
+        )
+        labels = torch.from_numpy(np.array(train.labels)).to(device)
         with progress(self.steps, what, "steps") as bar:
             for step, batch in enumerate(batches(rows, self.batch_size, self.steps, self.seed)):
-                x, y = inputs.batch(batch), labels[torch.from_numpy(batch).to(device)]
-                step_together(list(heads.values()), x, columns, y, step / self.steps)
+                heads.step(inputs.batch(batch), labels[torch.from_numpy(batch).to(device)], step / self.steps)
                 bar.update()
-        return heads
+        return dict(zip(rates, heads.groups, strict=True))
 
 
 def batches(rows: Int[np.ndarray, " n"], size: int, steps: int, seed: int) -> Iterator[Int[np.ndarray, " b"]]:

@@ -56,7 +56,7 @@ def interleaved(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str
     }  # type: ignore[misc]
 
 
-def head_alone(train: Features, setting: Setting, steps: int, batch_size: int = 128) -> torch.nn.Linear:
+def head_alone(train: Features, setting: Setting, steps: int, batch_size: int = 128) -> None:
     """One head as a plain probe is written: nn.Linear, autograd, torch's SGD and cosine, features read batch by batch."""
     y = torch.from_numpy(np.array(train.labels))
     width = (setting.n_blocks + setting.avgpool) * train.cls.shape[2]
@@ -70,7 +70,6 @@ def head_alone(train: Features, setting: Setting, steps: int, batch_size: int = 
         loss.backward()
         optimizer.step()
         schedule.step()
-    return head
 
 
 def heads_alone(train: Features, grid: list[Setting], steps: int) -> None:
@@ -83,11 +82,13 @@ def measure_linear(folder: Path, sizes: list[tuple[int, int]], n: int, steps: in
     """The whole grid of 52 heads, together and one after the other, on the same features."""
     grid = [Setting(rate, blocks, avg) for rate in DINOV2_RATES for blocks in (1, 4) for avg in (False, True)]
     lines = [
-        f"## Linear grid: 52 heads, {n:,} images, {steps} steps of 128, {rounds} rounds",
+        f"## Linear grid: 52 heads, {n:,} images, {steps} steps of 128, {rounds} rounds, one thread as stages have",
         "",
         "| d | classes | together s | each alone s | ratio | CPU ratio |",
         "|--:|--:|--:|--:|--:|--:|",
     ]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     for d, n_classes in sizes:
         train = make_features(folder / f"linear-{d}-{n_classes}", n, d, n_classes)
         probe = Linear(steps=steps)
@@ -98,6 +99,7 @@ def measure_linear(folder: Path, sizes: list[tuple[int, int]], n: int, steps: in
         found = interleaved(calls, rounds)
         (wall, cpu), (alone, alone_cpu) = found["together"], found["alone"]
         lines.append(f"| {d} | {n_classes} | {wall:.2f} | {alone:.2f} | {alone / wall:.1f} | {alone_cpu / cpu:.1f} |")
+    torch.set_num_threads(threads)
     return lines
 
 
@@ -168,7 +170,7 @@ def measure(tiny: bool, rounds: int, parts: list[str]) -> str:
         sections = []
         if "linear" in parts:
             sizes = [(16, 3)] if tiny else [(192, 10), (384, 10), (384, 100)]
-            sections.append(measure_linear(folder, sizes, 300 if tiny else 10_000, 3 if tiny else 200, rounds))
+            sections.append(measure_linear(folder, sizes, 300 if tiny else 10_000, 3 if tiny else 300, rounds))
         if "logreg" in parts:
             sections.append(measure_logreg(folder, *((400, 8, 4, 15) if tiny else (26_000, 384, 50, 4))))
         if "knn" in parts:

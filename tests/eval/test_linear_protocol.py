@@ -49,7 +49,8 @@ def test_agrees_with_logistic_regression_on_digits(make_features, tmp_path):
 def test_a_step_is_torchs_sgd_with_cosine():
     torch.manual_seed(0)
     rates, n_steps = torch.tensor([0.05, 0.5, 2.0], dtype=torch.float64), 7
-    heads = SGDHeads(6, 4, rates, momentum=0.9, seed=1, dtype=torch.float64)
+    both = SGDHeads([(slice(0, 6), rates)], 4, momentum=0.9, seed=1, dtype=torch.float64)
+    heads = both.groups[0]
     layers = [torch.nn.Linear(6, 4, dtype=torch.float64) for _ in rates]
     for h, layer in enumerate(layers):
         layer.weight.data.copy_(heads.weight[:, h].T)
@@ -60,7 +61,7 @@ def test_a_step_is_torchs_sgd_with_cosine():
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_steps, eta_min=0)
     for step in range(n_steps):
         x, y = torch.randn(10, 6, dtype=torch.float64), torch.randint(0, 4, (10,))
-        heads.step(x, y, step / n_steps)
+        both.step(x, y, step / n_steps)
         loss = sum(torch.nn.functional.cross_entropy(layer(x), y) for layer in layers)
         optimizer.zero_grad()
         loss.backward()
@@ -121,12 +122,12 @@ def test_final_head_is_the_chosen_setting_trained_on_all_rows(make_features):
     fitted = probe.fit(train)
     rate, n_blocks, avgpool = fitted.setting.learning_rate, fitted.setting.n_blocks, fitted.setting.avgpool
     scaled = torch.tensor([rate * 32 / 256])
-    expected = SGDHeads((n_blocks + avgpool) * 8, 5, scaled, momentum=0.9, seed=0)
+    expected = SGDHeads([(slice(0, (n_blocks + avgpool) * 8), scaled)], 5, momentum=0.9, seed=0)
     for step, rows in enumerate(batches(np.arange(150), 32, 60, seed=0)):
         x = read_input(train, rows, n_blocks, avgpool, "cpu")
         expected.step(x, torch.from_numpy(train.labels[rows]), step / 60)
-    torch.testing.assert_close(fitted.weight, expected.weight[:, 0], atol=1e-6, rtol=0)
-    torch.testing.assert_close(fitted.bias, expected.bias[0], atol=1e-6, rtol=0)
+    torch.testing.assert_close(fitted.weight, expected.groups[0].weight[:, 0], atol=1e-6, rtol=0)
+    torch.testing.assert_close(fitted.bias, expected.groups[0].bias[0], atol=1e-6, rtol=0)
     again = probe.fit(train)
     assert torch.equal(fitted.weight, again.weight)
     assert fitted.trials == again.trials
