@@ -6,6 +6,7 @@ Runs take turns and medians are printed. Some nine minutes on two cores; ``--tin
 """
 
 import argparse
+import itertools
 import os
 import platform
 import statistics
@@ -82,23 +83,24 @@ def measure_linear(folder: Path, sizes: list[tuple[int, int]], n: int, steps: in
     """The whole grid of 52 heads, together and one after the other, on the same features."""
     grid = [Setting(rate, blocks, avg) for rate in DINOV2_RATES for blocks in (1, 4) for avg in (False, True)]
     lines = [
-        f"## Linear grid: 52 heads, {n:,} images, {steps} steps of 128, {rounds} rounds, one thread as stages have",
+        f"## Linear grid: 52 heads, {n:,} images, {steps} steps of 128, {rounds} rounds",
         "",
-        "| d | classes | together s | each alone s | ratio | CPU ratio |",
-        "|--:|--:|--:|--:|--:|--:|",
+        "| d | classes | threads | together s | each alone s | ratio | CPU ratio |",
+        "|--:|--:|--:|--:|--:|--:|--:|",
     ]
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    for d, n_classes in sizes:
-        train = make_features(folder / f"linear-{d}-{n_classes}", n, d, n_classes)
+    for (d, n_classes), n_threads in itertools.product(sizes, sorted({1, threads})):
+        train = make_features(folder / f"linear-{d}-{n_classes}-{n_threads}", n, d, n_classes)
         probe = Linear(steps=steps)
+        torch.set_num_threads(n_threads)
         calls: dict[str, Callable[[], object]] = {
             "together": partial(probe._train, train, np.arange(n), grid, "cpu", "together"),
             "alone": partial(heads_alone, train, grid, steps),
         }
         found = interleaved(calls, rounds)
         (wall, cpu), (alone, alone_cpu) = found["together"], found["alone"]
-        lines.append(f"| {d} | {n_classes} | {wall:.2f} | {alone:.2f} | {alone / wall:.1f} | {alone_cpu / cpu:.1f} |")
+        ratios = f"{alone / wall:.1f} | {alone_cpu / cpu:.1f}"
+        lines.append(f"| {d} | {n_classes} | {n_threads} | {wall:.2f} | {alone:.2f} | {ratios} |")
     torch.set_num_threads(threads)
     return lines
 
