@@ -142,3 +142,15 @@ def test_models_that_are_not_there(bert, tmp_path):
         SentenceEncoder(bert, max_tokens=2)
     with pytest.raises(ConfigError, match="pooling"):
         SentenceEncoder(bert, pooling="max")
+
+
+def test_texts_of_like_length_are_read_together(bert, monkeypatch):
+    encoder = SentenceEncoder(bert, max_tokens=None)
+    lengths = [2, 14, 3, 14, 2, 9]
+    tokens = [[2, *range(4, 4 + length - 2), 3] if length > 2 else [2, 3] for length in lengths]
+    alone = torch.cat([encoder.encode([ids]) for ids in tokens])
+    seen = []
+    inner = SentenceEncoder._encode
+    monkeypatch.setattr(SentenceEncoder, "_encode", lambda self, part: seen.append(list(map(len, part))) or inner(self, part))
+    assert torch.allclose(encoder.encode(tokens), alone, atol=1e-5), "in the order of the batch"
+    assert seen == [[2, 2, 3, 9], [14, 14]]
