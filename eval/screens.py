@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from strata.curation.kmeans.match import has_bfloat16
-from strata.eval.products import product, summation_error
+from strata.curation.products import product, summation_error
 
 _GROUP = 16  # columns whose largest similarity stands for them
 

@@ -7,6 +7,7 @@ from functools import lru_cache
 import torch
 
 from strata.curation.kmeans.distance import full_precision
+from strata.curation.products import has_onednn, onednn_linear
 
 
 def gemm_peak(device: torch.device, dtype: torch.dtype) -> float:
@@ -24,8 +25,8 @@ def _measured(kind: str, index: int, dtype: torch.dtype, threads: int) -> float:
     side = 1024 if kind == "cpu" else 8192
     a = torch.full((side, side), 0.5, dtype=dtype, device=device)  # no generator is touched
     operations: list[Callable[[], object]] = [lambda: a @ a.T]
-    if kind == "cpu" and dtype == torch.float32 and torch.backends.mkldnn.is_available():
-        operations.append(lambda: torch.ops.mkldnn._linear_pointwise(a, a, None, "none", [], ""))
+    if kind == "cpu" and dtype == torch.float32 and has_onednn():
+        operations.append(lambda: onednn_linear(a, a))
     with torch.no_grad(), full_precision():
         return max(2.0 * side**3 / _seconds(operation, device) for operation in operations)
 

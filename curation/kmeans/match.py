@@ -16,6 +16,7 @@ from torch import Tensor
 
 from strata.curation.kmeans import kernels
 from strata.curation.kmeans.parallel import for_each
+from strata.curation.products import has_onednn, onednn_linear
 
 TILE = 1 << 19  # products held at a time
 _WIDTH = 2048  # most columns of a tile
@@ -27,11 +28,6 @@ _scratch = local()
 def has_bfloat16() -> bool:
     """Whether this processor multiplies bfloat16 matrices faster than float32 ones."""
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-
-
-@lru_cache(1)
-def _has_onednn_linear() -> bool:
-    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 class Side:
@@ -136,8 +132,8 @@ def _products(x: Tensor, c: Tensor) -> NDArray[np.float32] | NDArray[np.uint16]:
         torch.mm(x, c.T, out=out)
         bits: NDArray[np.uint16] = out.view(torch.uint16).numpy()
         return bits
-    if len(x) >= 256 and _has_onednn_linear():  # twice as fast where torch's BLAS does not know the processor
-        linear: NDArray[np.float32] = torch.ops.mkldnn._linear_pointwise(x, c, None, "none", [], "").numpy()
+    if len(x) >= 256 and has_onednn():  # twice as fast where torch's BLAS does not know the processor
+        linear: NDArray[np.float32] = onednn_linear(x, c).numpy()
         return linear
     out = _buffer("products", len(x) * len(c), torch.float32).view(len(x), len(c))
     plain: NDArray[np.float32] = torch.mm(x, c.T, out=out).numpy()

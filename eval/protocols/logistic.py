@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from strata.eval.products import product
+from strata.curation.products import product
 
 _MEMORY = 12  # pairs of L-BFGS
 _ARMIJO = 1e-4

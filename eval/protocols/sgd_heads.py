@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from strata.eval.products import product
+from strata.curation.products import product
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from strata.curation.kmeans.match import has_bfloat16
+from strata.curation.products import has_onednn, onednn_linear
 
 
 def cpu_and_wall() -> tuple[float, float]:
@@ -18,9 +19,8 @@ def gemm_peaks(d: int) -> dict[str, float]:
     x, c = torch.randn(4096, d), torch.randn(2048, d)
     left, right = x.numpy(), np.ascontiguousarray(c.numpy())
     operations = {"numpy float32": lambda: left @ right.T, "torch float32": lambda: x @ c.T}
-    if torch.backends.mkldnn.is_available():
-        linear = torch.ops.mkldnn._linear_pointwise
-        operations["oneDNN float32"] = lambda: linear(x, c, None, "none", [], "")
+    if has_onednn():
+        operations["oneDNN float32"] = lambda: onednn_linear(x, c)
     if has_bfloat16():
         low, low_c = x.bfloat16(), c.bfloat16()
         operations["oneDNN bfloat16"] = lambda: low @ low_c.T

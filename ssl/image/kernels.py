@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from strata.curation.products import has_onednn, onednn_linear
+
 
 def choose_kernels(network: nn.Module, device: torch.device) -> None:
     """Set the attentions and linear layers of a network up for a device. Parameters and their names stay.
@@ -20,7 +22,13 @@ def choose_kernels(network: nn.Module, device: torch.device) -> None:
     for module in network.modules():
         if hasattr(module, "fused_attn"):
             setattr(module, "fused_attn", device.type != "cpu")  # noqa: B010 (a module's attributes have no types)
-        if type(module) is nn.Linear and device.type == "cpu" and blas_is_slow():
+    use_onednn(network)
+
+
+def use_onednn(network: nn.Module) -> None:
+    """Make the linear layers of a network ``OneDNNLinear`` where that pays; on a GPU these are as they were."""
+    for module in network.modules():
+        if type(module) is nn.Linear and blas_is_slow():
             module.__class__ = OneDNNLinear
 
 
@@ -29,7 +37,7 @@ class OneDNNLinear(nn.Linear):
 
     def forward(self, x: Float[Tensor, "... i"]) -> Float[Tensor, "... o"]:
         """See ``nn.Linear``."""
-        plain = type(self.weight) is nn.Parameter and x.dtype == self.weight.dtype == torch.float32
+        plain = type(self.weight) is nn.Parameter and x.dtype == self.weight.dtype == torch.float32 and x.is_cpu
         if not plain or x.numel() == 0 or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
             return super().forward(x)
         product: Tensor = _Product.apply(x, self.weight, self.bias)
@@ -44,14 +52,8 @@ def blas_is_slow() -> bool:
     """
     info = Path("/proc/cpuinfo")
     intel = not info.is_file() or "GenuineIntel" in info.read_text()
-    there = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
     wide = torch.backends.cpu.get_cpu_capability().startswith("AVX512")
-    return there and wide and not intel and torch.backends.mkl.is_available()
-
-
-def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    result: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
-    return result
+    return has_onednn() and wide and not intel and torch.backends.mkl.is_available()
 
 
 class _Product(torch.autograd.Function):
@@ -60,7 +62,7 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, weight)
-        return _linear(x, weight, bias)
+        return onednn_linear(x, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
@@ -68,6 +70,8 @@ class _Product(torch.autograd.Function):
         gradient = gradients[0].contiguous()
         rows = gradient.flatten(0, -2)  # n o
         need_x, need_weight, need_bias = ctx.needs_input_grad
-        of_x = _linear(gradient, weight.t().contiguous(), None) if need_x else None
-        of_weight = _linear(rows.t().contiguous(), x.flatten(0, -2).t().contiguous(), None) if need_weight else None
+        of_x = onednn_linear(gradient, weight.t().contiguous(), None) if need_x else None
+        of_weight = (
+            onednn_linear(rows.t().contiguous(), x.flatten(0, -2).t().contiguous(), None) if need_weight else None
+        )
         return of_x, of_weight, rows.sum(dim=0) if need_bias else None

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from strata.ssl.text.products import product
+from strata.curation.products import product
 
 
 class _LinearCrossEntropy(torch.autograd.Function):

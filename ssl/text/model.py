@@ -9,10 +9,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from strata.curation.errors import ConfigError
+from strata.ssl.image.kernels import use_onednn
 from strata.ssl.text.config import TextSSLConfig
 from strata.ssl.text.linear_cross_entropy import linear_cross_entropy
 from strata.ssl.text.packing import Packed
-from strata.ssl.text.products import use_products
 
 
 def model_config(config: TextSSLConfig, vocab_size: int, bos_id: int, eos_id: int) -> Any:
@@ -56,7 +56,7 @@ def create_model(config: TextSSLConfig, vocab_size: int, bos_id: int, eos_id: in
     except ValueError as error:
         reason = str(error).splitlines()[0]
         raise ConfigError("ssl.model_kwargs", f"the model cannot be made ({reason})", "correct them") from error
-    use_products(model)
+    use_onednn(model)
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     return model

@@ -151,6 +151,8 @@ def test_texts_of_like_length_are_read_together(bert, monkeypatch):
     alone = torch.cat([encoder.encode([ids]) for ids in tokens])
     seen = []
     inner = SentenceEncoder._encode
-    monkeypatch.setattr(SentenceEncoder, "_encode", lambda self, part: seen.append(list(map(len, part))) or inner(self, part))
+    monkeypatch.setattr(
+        SentenceEncoder, "_encode", lambda self, part: seen.append(list(map(len, part))) or inner(self, part)
+    )
     assert torch.allclose(encoder.encode(tokens), alone, atol=1e-5), "in the order of the batch"
     assert seen == [[2, 2, 3, 9], [14, 14]]

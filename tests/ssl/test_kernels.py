@@ -5,11 +5,12 @@ import timm
 import torch
 from torch import nn
 
+from strata.curation.products import has_onednn
 from strata.ssl.image import kernels
 from strata.ssl.image.kernels import OneDNNLinear, choose_kernels
 
 needs_onednn = pytest.mark.skipif(
-    not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_linear_pointwise"),
+    not has_onednn(),
     reason="torch without oneDNN",
 )
 
@@ -51,7 +52,7 @@ def test_other_types_are_left_to_torch():
 
 @pytest.mark.parametrize("slow", [True, False])
 def test_a_network_computes_the_same(slow, monkeypatch):
-    if slow and (not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_linear_pointwise")):
+    if slow and not has_onednn():
         pytest.skip("torch without oneDNN")
     monkeypatch.setattr(kernels, "blas_is_slow", lambda: slow)
     torch.manual_seed(0)

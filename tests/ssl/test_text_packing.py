@@ -11,7 +11,6 @@ from strata.ssl.text.config import TextSSLConfig
 from strata.ssl.text.linear_cross_entropy import linear_cross_entropy
 from strata.ssl.text.model import PackedLM, create_model
 from strata.ssl.text.packing import IGNORED, PackedBatches, PackedStream
-from strata.ssl.text.products import product, use_products
 
 BOS, EOS, VOCAB = 0, 1, 40
 MODEL = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2,
@@ -201,27 +200,3 @@ def test_joined_documents_do_see_each_other():
         for i in (True, False)
     ]
     assert abs(losses[0] - losses[1]) > 1e-3
-
-
-def test_products_are_torchs_with_gradients():
-    torch.manual_seed(0)
-    plain = torch.nn.Linear(12, 7, bias=False)
-    fast = torch.nn.Linear(12, 7, bias=False)
-    fast.load_state_dict(plain.state_dict())
-    biased = torch.nn.Linear(12, 7)
-    use_products(torch.nn.ModuleList([fast, biased]))
-    assert "forward" in fast.__dict__ and "forward" not in biased.__dict__
-    found = []
-    for layer in (plain, fast):
-        x = torch.linspace(-1, 1, 2 * 5 * 12).view(2, 5, 12).requires_grad_()
-        out = layer(x)
-        (out**2).sum().backward()
-        found.append((out, x.grad, layer.weight.grad))
-    for theirs, ours in zip(*found):
-        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
-    with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(fast(torch.ones(3, 12)), plain(torch.ones(3, 12)))
-    assert torch.equal(
-        product(torch.ones(2, 3, dtype=torch.float64), torch.ones(4, 3, dtype=torch.float64)),
-        torch.full((2, 4), 3.0, dtype=torch.float64),
-    )

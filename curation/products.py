@@ -8,15 +8,23 @@ from torch import Tensor
 
 
 @lru_cache(1)
-def _has_onednn() -> bool:
+def has_onednn() -> bool:
+    """Whether this torch carries oneDNN's linear layer."""
     return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
+def onednn_linear(
+    x: Float[Tensor, "... i"], weight: Float[Tensor, "o i"], bias: Float[Tensor, " o"] | None = None
+) -> Float[Tensor, "... o"]:
+    """``x @ weight.T + bias`` by oneDNN; only where ``has_onednn()``. No gradient flows through it."""
+    found: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    return found
 
 
 def product(x: Float[Tensor, "m d"], y: Float[Tensor, "n d"]) -> Float[Tensor, "m n"]:
     """``x @ y.T``; the order of summation is the library's. No gradient flows through it."""
-    if x.device.type == "cpu" and x.dtype == torch.float32 and _has_onednn():
-        found: Tensor = torch.ops.mkldnn._linear_pointwise(x.contiguous(), y.contiguous(), None, "none", [], "")
-        return found
+    if x.device.type == "cpu" and x.dtype == y.dtype == torch.float32 and len(x) and has_onednn():
+        return onednn_linear(x.contiguous(), y.contiguous())
     return x @ y.T
 
 
