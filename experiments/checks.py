@@ -8,7 +8,7 @@ from typing import Any
 
 from strata.curation.errors import ConfigError
 from strata.experiments.build import typed
-from strata.experiments.places import folder
+from strata.experiments.places import check_writable, folder
 
 _WANDB_MODES = ("online", "offline", "disabled")
 
@@ -29,6 +29,7 @@ class RunnerSettings:
     device: str
     workers: Any
     threads: int
+    cluster: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -50,6 +51,8 @@ def check_common(config: Mapping[str, Any]) -> None:
     for name, schema in sections.items():
         typed(schema, mapping(config, name), name)
     folder(mapping(config, "paths").get("runs"), "paths.runs")
+    if config["paths"].get("decoded") is not None:
+        check_writable(folder(config["paths"]["decoded"], "paths.decoded"), "paths.decoded")
     one_of("on_error", config.get("on_error"), ("fatal", "skip"))
     embed, runner = config["embed"], config["runner"]
     one_of("embed.dtype", embed["dtype"], ("float32", "float16"))
@@ -58,6 +61,12 @@ def check_common(config: Mapping[str, Any]) -> None:
     whole("runner.threads", runner["threads"], 1)
     if runner["workers"] != "auto":
         whole("runner.workers", runner["workers"], 0)
+    if runner["cluster"]:
+        from strata.experiments.cluster_client import check_cluster  # imports submitit
+
+        check_cluster(runner["cluster"])
+        if runner["workers"] == 0:
+            raise ConfigError("runner.workers", "is 0, and stages are sent to a cluster", "set how many jobs at once")
     one_of("wandb.mode", config["wandb"]["mode"], ("auto", *_WANDB_MODES))
     if not re.fullmatch(r"[^/\\#?%:]{1,128}", config["wandb"]["project"]):
         raise ConfigError("wandb.project", f"{config['wandb']['project']!r}", "use a name without / \\ # ? % :")

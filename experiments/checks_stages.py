@@ -80,6 +80,13 @@ def check_ssl(settings: Mapping[str, Any], images: int, field: str) -> tuple[Any
     return recipe, blocks
 
 
+def check_sampling(recipe: Any, sampler: Mapping[str, Any], field: str) -> None:
+    """Raise a ConfigError if rows are repeated before training and weighted again in it."""
+    if recipe.sampling != "epoch" and sampler.get("max_repeats", 1) > 1:
+        problem = f"{recipe.sampling!r} weights rows, and the sampler repeats them"
+        raise ConfigError(f"{field}.sampling", problem, "use sampler=all, or max_repeats=1, or sampling=epoch")
+
+
 @cache
 def _recipe(settings_json: str) -> tuple[Any, int]:
     """The recipe and its backbone's probed blocks. The network is made without memory for its weights."""
@@ -87,7 +94,7 @@ def _recipe(settings_json: str) -> tuple[Any, int]:
 
     import torch
 
-    from strata.eval.backbone import MAX_BLOCKS
+    from strata.eval.backbones.base import MAX_BLOCKS
     from strata.ssl.image.backbone import create_backbone
     from strata.ssl.image.config import ImageSSLConfig
 
@@ -95,19 +102,6 @@ def _recipe(settings_json: str) -> tuple[Any, int]:
     with torch.device("meta"):
         network = create_backbone(recipe)
     return recipe, min(MAX_BLOCKS, len(network.blocks))
-
-
-def check_probes(protocols: Mapping[str, Any], labels: Mapping[str, np.ndarray], blocks: int) -> None:
-    """Raise a ConfigError if a protocol does not fit a benchmark's training labels, or a backbone of ``blocks``."""
-    for name, options in protocols.items():
-        protocol = build(options, f"protocols.{name}")
-        for benchmark, classes in labels.items():
-            try:
-                protocol.check(classes, blocks)
-            except ConfigError as error:
-                found = placed(error, f"protocols.{name}")
-                assert isinstance(found, ConfigError)
-                raise ConfigError(found.field, f"{found.problem} (benchmark {benchmark})", found.fix) from None
 
 
 def metric_names(protocols: Mapping[str, Any]) -> list[str]:

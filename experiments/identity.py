@@ -13,11 +13,12 @@ from hydra.utils import get_class
 
 from strata.curation.hierarchical_kmeans import HierarchicalKMeans
 from strata.experiments.stage import canonical_json
+from strata.ssl.image.config import HOW_IT_RUNS
 
 MODEL_FILES = ("config.json", "preprocessor_config.json", "*.safetensors")
 # The seed is keyed by itself.
 UNKEYED_CLUSTERING = ("device", "random_state", "verbose", "memory", "checkpoint_dir", "checkpoint_seconds")
-UNKEYED_SSL = ("checkpoint_every",)
+UNKEYED_SSL = HOW_IT_RUNS
 
 
 def identity(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -34,12 +35,18 @@ def identity(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def clustering_identity(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of ``HierarchicalKMeans`` that its result depends on."""
-    return plain(leave_out(HierarchicalKMeans(**settings).get_params(), UNKEYED_CLUSTERING))
+    full = leave_out(HierarchicalKMeans(**settings).get_params(), UNKEYED_CLUSTERING)
+    if full["shard_centroids"] == "auto":  # says nothing, and was no setting once: keys stay as they were
+        del full["shard_centroids"]
+    return plain(full)
 
 
 def ssl_identity(config: Any) -> dict[str, Any]:
     """The settings of a trainer (a dataclass) that its result depends on."""
-    return plain(leave_out(asdict(config), UNKEYED_SSL))
+    settings = leave_out(asdict(config), UNKEYED_SSL)
+    if settings["init_from"]:
+        settings["init_from"] = _content(settings["init_from"])
+    return plain(settings)
 
 
 def folder_digest(folder: str | Path) -> str:
@@ -49,6 +56,12 @@ def folder_digest(folder: str | Path) -> str:
     """
     files = sorted(file for pattern in MODEL_FILES for file in Path(folder).glob(pattern))
     return _digest(tuple((str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in files)) if files else ""
+
+
+def _file_digest(file: Path) -> str:
+    if file.suffix != ".safetensors" or not file.is_file():
+        return ""
+    return _digest(((str(file), file.stat().st_mtime_ns, file.stat().st_size),))
 
 
 @cache
@@ -63,10 +76,12 @@ def _digest(files: tuple[tuple[str, int, int], ...]) -> str:
 
 
 def _content(value: Any) -> Any:
+    if isinstance(value, Mapping) and "_target_" in value:
+        return identity(value)
     if not isinstance(value, str | Path):
         return value
     folder = Path(str(value).removeprefix("local-dir:")).expanduser()
-    digest = folder_digest(folder) if folder.is_dir() else ""
+    digest = folder_digest(folder) if folder.is_dir() else _file_digest(folder)
     return f"sha256:{digest}" if digest else value
 
 

@@ -1,107 +1,123 @@
 """DINOv2's augmentations on whole batches of tensors: no per-image Python, the same draws on every device.
 
-A crop with its resize and flip is a pair of small matrices (rows, columns), as is a blur; jitter of the color is one 3x3
-matrix and an offset. A batch is then a few batched matrix products, fast on one CPU thread and on a GPU alike.
+A crop with its resize and flip is a pair of matrices (rows, columns) for each image, as is a blur, so a batch is a few
+batched matrix products. Given the parameters, the pixels are torchvision's (see the tests); ``augment_torchvision.py`` is
+the path through its own transforms.
 """
 
-import math
-
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Generator, Tensor
 
+from strata.ssl.image.color import adjust_brightness, adjust_contrast, adjust_hue, adjust_saturation, solarize, to_gray
 from strata.ssl.image.config import ImageSSLConfig
+from strata.ssl.image.draws import Boxes, ViewDraws, draw_view
 
-_LUMA = (0.299, 0.587, 0.114)
-_RGB_TO_YIQ = ((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
-_LOG_ASPECT = math.log(4 / 3)  # width / height of a crop lies in [3/4, 4/3]
+BLUR_TAPS = 9  # dinov2#data/transforms.py: GaussianBlur(kernel_size=9)
 
 
+@torch.no_grad()
 def multi_crop(
-    images: UInt8[Tensor, "b 3 s s"], config: ImageSSLConfig, generator: Generator
-) -> tuple[Float[Tensor, "2*b 3 g g"], Float[Tensor, "v*b 3 l l"]]:
+    images: UInt8[Tensor, "b c s s"],
+    config: ImageSSLConfig,
+    generator: Generator,
+    extents: Int[Tensor, "b 2"] | None = None,
+    rank: int = 0,
+    world_size: int = 1,
+) -> tuple[Float[Tensor, "2*b c g g"], Float[Tensor, "v*b c l l"]]:
     """Two global crops and ``n_local`` local crops of each image, augmented and normalized; view-major order.
 
     Args:
-        images: the batch, uint8, on any device.
-        config: sizes, scales and strengths.
-        generator: on the CPU; all parameters are drawn from it, in an order that depends on the shapes only.
+        images: this process's images, uint8, on any device. Other than three bands get crops, flips, brightness and
+            contrast of each band, and blur; no hue, saturation, gray or solarization.
+        config: sizes, scales and strengths; ``config.augment`` says by which code.
+        generator: on the CPU; all parameters are drawn from it.
+        extents: height and width of what each image covers of its square, from the top left; all of it by default.
+        rank, world_size: this process has images [rank * b, (rank + 1) * b) of the global batch. The crops of an image are
+            the same for any number of processes.
     """
-    pixels = images.float() / 255.0
-    global_crops = [_view(pixels, config, view, generator) for view in (0, 1)]
-    local_crops = [_view(pixels, config, 2, generator) for _ in range(config.n_local)]
-    empty = pixels.new_zeros(0, 3, config.local_size, config.local_size)
-    return torch.cat(global_crops), torch.cat([*local_crops, empty])
+    with torch.autocast(images.device.type, enabled=False):  # 8 bits of a bfloat16 are too few for pixels
+        if config.augment == "torchvision":
+            from strata.ssl.image.augment_torchvision import torchvision_crops
+
+            return torchvision_crops(images, config, generator, extents, rank, world_size)
+        return _batched_crops(images, config, generator, extents, rank, world_size)
 
 
-def _view(
-    pixels: Float[Tensor, "b 3 s s"], config: ImageSSLConfig, kind: int, generator: Generator
-) -> Float[Tensor, "b 3 o o"]:
-    """One crop of each image; ``kind`` 0 and 1 are the global ones, 2 is local."""
-    size, scale = (config.local_size, config.local_scale) if kind == 2 else (config.global_size, config.global_scale)
-    x = random_resized_crop(pixels, size, scale, config.flip, generator)
-    x = color_jitter(x, config, generator)
-    x = random_blur(x, config.blur[kind], config.blur_sigma, generator)
-    chosen = _bernoulli(x.shape[0], config.solarize[kind], generator).to(x.device)
-    x = torch.where(chosen.view(-1, 1, 1, 1) & (x >= 0.5), 1.0 - x, x)
-    mean, std = (torch.tensor(v, device=x.device).view(1, 3, 1, 1) for v in (config.mean, config.std))
-    return (x - mean) / std
+def _batched_crops(
+    images: UInt8[Tensor, "b c s s"],
+    config: ImageSSLConfig,
+    generator: Generator,
+    extents: Int[Tensor, "b 2"] | None,
+    rank: int,
+    world_size: int,
+) -> tuple[Float[Tensor, "2*b c g g"], Float[Tensor, "v*b c l l"]]:
+    b, bands, side = images.shape[0], images.shape[1], images.shape[2]
+    if extents is None:
+        extents = torch.full((b, 2), side, device=images.device)
+    part, total, reach = slice(rank * b, (rank + 1) * b), b * world_size, extents.float()
+    pixels = images.float()
+    stacks = []
+    for kinds, size in (((0, 1), config.global_size), ((2,) * config.n_local, config.local_size)):
+        stack = pixels.new_empty(len(kinds), b, bands, size, size)
+        for out, kind in zip(stack, kinds, strict=True):
+            view = draw_view(config, kind, reach, bands, generator, part, total)
+            normalize(augment_view(pixels, view, size, config), config, out)
+        stacks.append(stack.flatten(0, 1))
+    return stacks[0], stacks[1]
 
 
-def random_resized_crop(
-    pixels: Float[Tensor, "b c s s"], size: int, scale: tuple[float, float], flip: float, generator: Generator
+def augment_view(
+    pixels: Float[Tensor, "b c s s"], view: ViewDraws, size: int, config: ImageSSLConfig
+) -> Float[Tensor, "b c o o"]:
+    """One view by given parameters, in DINOv2's order. ``pixels`` go from 0 to 255, the result from 0 to 1."""
+    x = resized_crop(pixels, view.boxes, view.flip, size)
+    x = jitter_color(x, view, config)
+    if x.shape[1] == 3 and config.gray > 0:
+        x = to_gray(x, view.gray)
+    if view.any_blur:
+        x = gaussian_blur(x, torch.where(view.blur, view.sigma, 0.0))
+    return solarize(x, view.solarize) if view.any_solarize else x
+
+
+def normalize(x: Float[Tensor, "b c h w"], config: ImageSSLConfig, out: Float[Tensor, "b c h w"]) -> None:
+    """(x - mean) / std of each band, into ``out``."""
+    mean, std = (x.new_tensor(values).view(-1, 1, 1) for values in (config.mean, config.std))
+    torch.sub(x, mean, out=out).div_(std)
+
+
+def resized_crop(
+    pixels: Float[Tensor, "b c s s"], boxes: Boxes, flip: Tensor, size: int
 ) -> Float[Tensor, "b c size size"]:
-    """Crop a random box of each square image, resize it (bilinear, anti-aliased) and maybe mirror it.
-
-    The box's area is uniform in ``scale`` (share of the image); the log of its aspect ratio is uniform over those
-    within [3/4, 4/3] that fit, where torchvision draws again until one fits.
-    """
-    b, side = pixels.shape[0], pixels.shape[-1]
-    area = _uniform(b, *scale, generator)
-    reach = torch.minimum(-area.log(), torch.tensor(_LOG_ASPECT))
-    aspect = (_uniform(b, -1.0, 1.0, generator) * reach).exp()
-    width, height = (area * aspect).sqrt() * side, (area / aspect).sqrt() * side
-    left = _uniform(b, 0.0, 1.0, generator) * (side - width)
-    top = _uniform(b, 0.0, 1.0, generator) * (side - height)
-    mirrored = _bernoulli(b, flip, generator)
-    rows = _resize_matrix(top, height, size, side)
-    columns = _resize_matrix(left, width, size, side)
-    columns = torch.where(mirrored.view(-1, 1, 1), columns.flip(1), columns)
-    return _separable(pixels, rows, columns)
+    """Cut each image's box, resize it (bicubic, anti-aliased, as Pillow and torch do) and mirror the chosen ones."""
+    side = pixels.shape[-1]
+    rows = _resize_matrix(boxes.top, boxes.height, size, side)
+    columns = _resize_matrix(boxes.left, boxes.width, size, side)
+    columns = torch.where(flip.view(-1, 1, 1), columns.flip(1), columns)
+    return _separable(pixels, rows / 255.0, columns).clamp_(0.0, 1.0)  # bicubic weights overshoot
 
 
-def color_jitter(x: Float[Tensor, "b 3 h w"], config: ImageSSLConfig, generator: Generator) -> Float[Tensor, "b 3 h w"]:
-    """Brightness, contrast, saturation, hue (with probability ``jitter``), then grayscale (with probability ``gray``).
-
-    Differs from torchvision: one fixed order, hue is a rotation in YIQ, and values are clamped once at the end.
-    """
-    b = x.shape[0]
-    active = _bernoulli(b, config.jitter, generator)
-    bright = 1 + _uniform(b, -config.brightness, config.brightness, generator) * active
-    contrast = 1 + _uniform(b, -config.contrast, config.contrast, generator) * active
-    saturation = 1 + _uniform(b, -config.saturation, config.saturation, generator) * active
-    angle = 2 * math.pi * _uniform(b, -config.hue, config.hue, generator) * active
-    saturation = torch.where(_bernoulli(b, config.gray, generator), 0.0, saturation.clamp(min=0.0))
-    gain = (bright.clamp(min=0.0) * contrast.clamp(min=0.0)).view(-1, 1, 1)
-    # Gray is a fixed point of both matrices, so the contrast's offset passes through them unchanged
-    matrix = (gain * (_hue_matrix(angle) @ _saturation_matrix(saturation))).to(x.device)
-    luma = torch.tensor(_LUMA, device=x.device)
-    mean_gray = (x.mean(dim=(2, 3)) * luma).sum(dim=1)  # b
-    offset = (bright.clamp(min=0.0) * (1 - contrast.clamp(min=0.0))).to(x.device) * mean_gray
-    return torch.baddbmm(offset.view(-1, 1, 1), matrix, x.flatten(2)).clamp_(0.0, 1.0).view_as(x)
-
-
-def random_blur(
-    x: Float[Tensor, "b c h w"], probability: float, sigma: tuple[float, float], generator: Generator
-) -> Float[Tensor, "b c h w"]:
-    """Gaussian blur of some images, its sigma uniform in pixels; at the border the kernel is cut and renormalized."""
-    chosen = _bernoulli(x.shape[0], probability, generator).nonzero().flatten()
-    width = _uniform(x.shape[0], *sigma, generator)[chosen]
-    if len(chosen) == 0:
+def jitter_color(x: Float[Tensor, "b c h w"], view: ViewDraws, config: ImageSSLConfig) -> Float[Tensor, "b c h w"]:
+    """Brightness, contrast, saturation and hue in the view's order; what has no strength is skipped."""
+    if config.jitter == 0:
         return x
-    chosen = chosen.to(x.device)
-    rows, columns = (_gauss_matrix(width, side) for side in x.shape[2:])
-    return x.index_copy(0, chosen, _separable(x[chosen], rows, columns))
+    strengths = (config.brightness, config.contrast, config.saturation, config.hue)
+    operations = (
+        lambda x: adjust_brightness(x, view.brightness),
+        lambda x: adjust_contrast(x, view.contrast),
+        lambda x: adjust_saturation(x, view.saturation),
+        lambda x: adjust_hue(x, view.hue),
+    )
+    for index in view.order:
+        if strengths[index] > 0 and (index < 2 or x.shape[1] == 3):
+            x = operations[index](x)
+    return x
+
+
+def gaussian_blur(x: Float[Tensor, "b c h w"], sigma: Float[Tensor, " b"]) -> Float[Tensor, "b c h w"]:
+    """Blur with 9 taps and mirrored borders; a sigma of 0 leaves the image as it is."""
+    rows, columns = (_blur_matrix(sigma, side) for side in x.shape[2:])
+    return _separable(x, rows, columns)
 
 
 def _separable(
@@ -109,45 +125,37 @@ def _separable(
 ) -> Float[Tensor, "b c o p"]:
     """rows @ x @ columns^T, one pair of matrices for each image."""
     b, c, h, w = x.shape
-    rows, columns = rows.to(x.device), columns.to(x.device)
-    x = torch.bmm(x.reshape(b, c * h, w), columns.transpose(1, 2))  # b c*h p
-    x = x.view(b, c, h, -1).transpose(1, 2).reshape(b, h, -1)  # b h c*p
-    return torch.bmm(rows, x).view(b, rows.shape[1], c, -1).transpose(1, 2)
+    narrow = torch.bmm(x.reshape(b, c * h, w), columns.transpose(1, 2)).view(b, c, h, -1)
+    return torch.matmul(rows.unsqueeze(1), narrow)
 
 
 def _resize_matrix(
     start: Float[Tensor, " b"], length: Float[Tensor, " b"], size: int, side: int
 ) -> Float[Tensor, "b size side"]:
-    """Triangle-filter weights that read ``size`` samples from [start, start + length) of a row of ``side`` pixels."""
-    step = (length / size).view(-1, 1, 1)
-    center = start.view(-1, 1, 1) + (torch.arange(size).view(1, -1, 1) + 0.5) * step
-    distance = (torch.arange(side).view(1, 1, -1) + 0.5 - center).abs()
-    weight = (1 - distance / step.clamp(min=1.0)).clamp_(min=0.0)
-    return weight / weight.sum(dim=-1, keepdim=True)
+    """Weights that read ``size`` samples from the pixels [start, start + length) of a row of ``side``.
+
+    Keys' cubic with a = -0.5, stretched when the row shrinks, cut at the box and normalized
+    (`torch#UpSampleKernel.cpp`, antialias).
+    """
+    start, length = start.view(-1, 1, 1), length.view(-1, 1, 1)
+    step = length / size
+    place = torch.arange(side, device=start.device) + 0.5 - start  # b 1 side, from the box's edge
+    center = (torch.arange(size, device=start.device).view(1, -1, 1) + 0.5) * step
+    x = ((place - center) / step.clamp(min=1.0)).abs_()
+    # Two cubics, on [0, 1] and on [1, 2]; each is 0 at its end, so that their sum needs no cases
+    near, far = x.clamp(max=1.0), x.clamp_(1.0, 2.0)
+    weight = (1.5 * near - 2.5).mul_(near.square()).add_(1.0)
+    weight += (2.5 - 0.5 * far).mul_(far).sub_(4.0).mul_(far).add_(2.0)
+    weight *= (place > 0) & (place < length)
+    return weight.div_(weight.sum(dim=-1, keepdim=True))
 
 
-def _gauss_matrix(sigma: Float[Tensor, " b"], side: int) -> Float[Tensor, "b side side"]:
-    place = torch.arange(side, dtype=torch.float32)
-    squared = (place.view(-1, 1) - place.view(1, -1)).square()
-    return torch.softmax(-squared / (2 * sigma.view(-1, 1, 1) ** 2), dim=-1)  # softmax = exp, normalized
-
-
-def _saturation_matrix(saturation: Float[Tensor, " b"]) -> Float[Tensor, "b 3 3"]:
-    s = saturation.view(-1, 1, 1)
-    return s * torch.eye(3) + (1 - s) * torch.tensor(_LUMA).expand(3, 3)
-
-
-def _hue_matrix(angle: Float[Tensor, " b"]) -> Float[Tensor, "b 3 3"]:
-    to_yiq = torch.tensor(_RGB_TO_YIQ)
-    turn = torch.eye(3).repeat(len(angle), 1, 1)
-    turn[:, 1, 1] = turn[:, 2, 2] = angle.cos()
-    turn[:, 1, 2], turn[:, 2, 1] = -angle.sin(), angle.sin()
-    return torch.linalg.inv(to_yiq) @ turn @ to_yiq
-
-
-def _uniform(n: int, low: float, high: float, generator: Generator) -> Float[Tensor, " n"]:
-    return low + (high - low) * torch.rand(n, generator=generator)
-
-
-def _bernoulli(n: int, probability: float, generator: Generator) -> Tensor:
-    return torch.rand(n, generator=generator) < probability
+def _blur_matrix(sigma: Float[Tensor, " b"], side: int) -> Float[Tensor, "b side side"]:
+    """Row i holds the taps around i; what lies outside is mirrored at the border pixel (torch's "reflect")."""
+    half = min(BLUR_TAPS // 2, side - 1)
+    offset = torch.arange(-half, half + 1, device=sigma.device)
+    taps = torch.softmax(-0.5 * (offset / sigma.clamp(min=1e-3).unsqueeze(1)).square(), dim=1)  # b taps
+    at = (torch.arange(side, device=sigma.device).unsqueeze(1) + offset).abs()  # side taps
+    at = torch.where(at >= side, 2 * (side - 1) - at, at)
+    matrix = sigma.new_zeros(len(sigma), side, side)
+    return matrix.scatter_add_(2, at.expand(len(sigma), -1, -1), taps.unsqueeze(1).expand(-1, side, -1))

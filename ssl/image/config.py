@@ -1,10 +1,15 @@
 """Settings of the image SSL trainer: everything that changes its result, and nothing that does not."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from strata.curation.errors import ConfigError
+from strata.ssl.image.alarm import AlarmConfig
+from strata.ssl.image.methods import MAEConfig, check_method
 
 
 @dataclass
@@ -16,20 +21,38 @@ class ImageSSLConfig:
         ConfigError: a value is out of range; its field is ``ssl.<name>``.
     """
 
+    method: str = "dinov2"  # dinov2; or "simclr", "mae": they read the model, data, crops, augmentation and optimizer
+
     # Model: a name that timm knows as a VisionTransformer, and what to change about it
-    backbone: str = "vit_small_patch16_224"  # dinov2: ViT-L/14, SwiGLU, LayerScale 1e-5, drop path 0.4 (student only)
+    backbone: str = "vit_small_patch16_224"  # ViT-L/14 with SwiGLU, LayerScale 1e-5; 4 registers in the curation paper
     model_kwargs: dict[str, Any] = field(default_factory=dict)  # timm keywords: patch_size, embed_dim, reg_tokens, ...
+
+    in_chans: int = 3  # 3; bands of an image, each with its own mean and std
+    drop_path: float = 0.0  # 0.4; share of the images whose residual a block of the student leaves out
+    drop_path_uniform: bool = True  # True; else rising from 0 at the first block to drop_path at the last
 
     # dinov2 and timm: 0.02. A random patch embedding gives tokens of about 0.6, which hide where a patch is until the
     # position embedding has grown; in a run of a few hundred steps it never does, so small recipes start near 1
     pos_embed_std: float = 0.02
 
+    # Start: "" = random; a folder of a backbone (ours, timm's or transformers'), a .safetensors file, or timm:NAME
+    init_from: str = ""  # ""
+
     # Length and data
     steps: int = 10_000  # dinov2: 625_000
-    batch_size: int = 256  # images; dinov2: 3072 (96 GPUs x 32)
+    batch_size: int = 256  # images per step, over all devices and parts; 3072 (96 GPUs x 32)
+    accumulate: int = 1  # 1; parts of a step, one after the other. Centering and KoLeo see the images of one part
     cache_size: int = 256  # pixels; side of the square to which an image is resized once, before cropping
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)  # ImageNet's; one for each band, of values from 0 to 1
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+
+    # Data
+    fit: str = (
+        "cover"  # how an image gets into the cached square: "cover" cuts its longer side to it, "contain" keeps all
+    )
+    augment: str = "batched"  # tensors, the whole batch at once, on the device; or "torchvision": its transforms, slow
+    sampling: str = "epoch"  # shuffled epochs of the rows; or of a hierarchy: "weighted" draws, "stratified" batches
+    temperature: float = 1.0  # of these two: 0 = the rows as they are, to 1 = balanced (Hierarchy.weights)
 
     # Crops; a scale is a share of the image's area
     global_size: int = 224  # 224
@@ -54,6 +77,9 @@ class ImageSSLConfig:
     dino_weight: float = 1.0  # 1.0
     ibot_weight: float = 1.0  # 1.0
     koleo_weight: float = 0.1  # 0.1
+    koleo_group: int = (
+        0  # 32, the images of one GPU; among which neighbors are sought. 0 = all of a part, on all devices
+    )
     mask_probability: float = 0.5  # 0.5; share of the global crops of a batch that are masked
     mask_ratio: tuple[float, float] = (0.1, 0.5)  # (0.1, 0.5); share of the patches that a masked crop hides
 
@@ -62,12 +88,15 @@ class ImageSSLConfig:
     head_hidden: int = 2048  # 2048
     head_bottleneck: int = 256  # 384 for DINO
     head_layers: int = 3  # 3
+    learned_gain: bool = (
+        False  # True: the prototypes' lengths are learned (weight norm's g); else they stay 1, as in DINO
+    )
     ibot_separate_head: bool = True  # True; else the DINO head also reads the patches
     ibot_n_prototypes: int = 65_536  # 131_072
     ibot_bottleneck: int = 256  # 256
 
     # Teacher
-    centering: str = "sinkhorn"  # sinkhorn; or "softmax": running mean, as DINO
+    centering: str = "sinkhorn"  # sinkhorn; or "softmax": running mean, as DINO; or "none": collapses, for ablations
     sinkhorn_iterations: int = 3  # 3
     center_momentum: float = 0.9  # 0.9 (used by softmax only)
     student_temperature: float = 0.1  # 0.1
@@ -90,6 +119,20 @@ class ImageSSLConfig:
     clip_grad: float = 3.0  # 3.0; norm, of the backbone and of each head apart; 0 = off
     precision: str = "32-true"  # fp16 with FSDP; here "32-true" or "bf16-mixed" (losses are always float32)
 
+    mae: MAEConfig = field(default_factory=MAEConfig)  # read by method=mae only
+
+    # Watching; it stops a run or adds to its log, and changes nothing else
+    alarm: AlarmConfig = field(default_factory=AlarmConfig)  # of collapse
+    log_gradients: bool = False  # gradient norm of each loss at logged steps; costs a backward pass for each
+
+    # How it is run; the result is the same up to rounding, so none of these is part of a stage's key
+    strategy: str = "ddp"  # FSDP; across devices: "ddp", or "fsdp" (weights and optimizer spread over them)
+    devices: int = 1  # 8; processes on each machine, one per GPU
+    num_nodes: int = 1  # 12; machines
+    compile: bool = False  # False; torch.compile of blocks and heads
+    recompute: bool = (
+        False  # False; activations of the student again in the backward pass: less memory, a third more time
+    )
     checkpoint_every: int = 500  # steps
 
     @property
@@ -113,17 +156,22 @@ class ImageSSLConfig:
         ):
             setattr(self, name, tuple(getattr(self, name)))
         self.model_kwargs = dict(self.model_kwargs)
+        self.mae = MAEConfig(**self.mae) if isinstance(self.mae, Mapping) else self.mae
+        self.alarm = AlarmConfig(**self.alarm) if isinstance(self.alarm, Mapping) else self.alarm
+        check_method(self)
         self._check_counts()
         self._check_shares()
         self._check_reals()
         self._check_choices()
+        self._check_bands()
+        self._check_split()
 
     def _check_counts(self) -> None:
         for name, least in _COUNTS.items():
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise ConfigError(f"ssl.{name}", f"is {value!r}", f"give a whole number of at least {least}")
-        for name in ("global_size", "local_size"):
+        for name in ("global_size", "local_size") if self.n_local else ("global_size",):
             if getattr(self, name) > self.cache_size:
                 raise ConfigError(
                     f"ssl.{name}",
@@ -143,9 +191,11 @@ class ImageSSLConfig:
             "momentum",
             "momentum_end",
             "center_momentum",
-            "hue",
+            "temperature",
+            "drop_path",
         ):
             _within(name, getattr(self, name), 0.0, 1.0)
+        _within("hue", self.hue, 0.0, 0.5)  # half a turn is every hue
         for name, length in (("blur", 3), ("solarize", 3), ("betas", 2)):
             values = getattr(self, name)
             if len(values) != length:
@@ -171,25 +221,74 @@ class ImageSSLConfig:
             "layer_decay",
         ):
             _within(name, getattr(self, name), 1e-12, math.inf)
-        for name in ("mean", "std"):
-            if len(getattr(self, name)) != 3:
-                raise ConfigError(f"ssl.{name}", f"is {getattr(self, name)}", "give one value for each of R, G, B")
-        if min(self.std) <= 0:
-            raise ConfigError("ssl.std", f"is {self.std}", "give positive values")
+        _within("drop_path", self.drop_path, 0.0, 0.99)
         if self.dino_weight + self.ibot_weight == 0:
             raise ConfigError("ssl.dino_weight", "no loss teaches the student", "raise dino_weight or ibot_weight")
 
     def _check_choices(self) -> None:
-        for name, choices in (("centering", ("sinkhorn", "softmax")), ("precision", ("32-true", "bf16-mixed"))):
+        for name, choices in (
+            ("centering", ("sinkhorn", "softmax", "none")),
+            ("precision", ("32-true", "bf16-mixed")),
+            ("fit", ("cover", "contain")),
+            ("augment", ("batched", "torchvision")),
+            ("sampling", ("epoch", "weighted", "stratified")),
+            ("strategy", ("ddp", "fsdp")),
+        ):
             if getattr(self, name) not in choices:
                 raise ConfigError(f"ssl.{name}", f"is {getattr(self, name)!r}", f"give one of {', '.join(choices)}")
 
+    def _check_bands(self) -> None:
+        for name in ("mean", "std"):
+            count = len(getattr(self, name))
+            if count != self.in_chans:
+                raise ConfigError(
+                    f"ssl.{name}", f"has {count} values for ssl.in_chans={self.in_chans}", "give one for each band"
+                )
+        if not all(value > 0 for value in self.std):
+            raise ConfigError("ssl.std", f"is {self.std}", "give positive values")
+        if self.in_chans != 3:  # what knows red, green and blue must be switched off, not skipped in silence
+            for name in ("saturation", "hue", "gray", "solarize"):
+                if np.any(getattr(self, name)):
+                    raise ConfigError(f"ssl.{name}", f"is for RGB, not for {self.in_chans} bands", "set it to 0")
+
+    def _check_split(self) -> None:
+        processes = self.devices * self.num_nodes
+        passes = processes * self.accumulate
+        if self.batch_size % passes:
+            raise ConfigError(
+                "ssl.batch_size",
+                f"{self.batch_size} images cannot be dealt evenly to {processes} processes x {self.accumulate} parts",
+                f"give a multiple of {passes}",
+            )
+        if self.koleo_group and (self.batch_size // self.accumulate) % self.koleo_group:
+            raise ConfigError(
+                "ssl.koleo_group",
+                f"{self.koleo_group} does not divide the {self.batch_size // self.accumulate} images of a part",
+                "give a divisor, or 0 for all",
+            )
+        if self.ibot_weight > 0 and self.mask_probability == 0:
+            raise ConfigError(
+                "ssl.mask_probability", "is 0, so iBOT has nothing to predict", "raise it or set ssl.ibot_weight=0"
+            )
+
+
+# Settings that change how a run is done or watched, and its result by rounding at most
+HOW_IT_RUNS = (
+    "checkpoint_every",
+    "strategy",
+    "devices",
+    "num_nodes",
+    "compile",
+    "recompute",
+    "alarm",
+    "log_gradients",
+)
 
 _COUNTS = {
     "steps": 1, "batch_size": 1, "cache_size": 1, "global_size": 1, "local_size": 1, "n_local": 0, "n_prototypes": 2,
     "head_hidden": 1, "head_bottleneck": 1, "head_layers": 1, "ibot_n_prototypes": 2, "ibot_bottleneck": 1,
     "sinkhorn_iterations": 1, "teacher_temperature_steps": 0, "warmup_steps": 0, "freeze_last_layer_steps": 0,
-    "checkpoint_every": 1,
+    "checkpoint_every": 1, "in_chans": 1, "accumulate": 1, "koleo_group": 0, "devices": 1, "num_nodes": 1,
 }  # fmt: skip
 
 

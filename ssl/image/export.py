@@ -1,10 +1,12 @@
 """A trained backbone as a folder that timm opens without us."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save_file
 from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor
 
 from strata.curation.artifact import write_json
 from strata.ssl.image.backbone import model_args
@@ -23,7 +25,7 @@ def export_config(vit: VisionTransformer, config: ImageSSLConfig) -> dict[str, A
         "global_pool": "token",
         "model_args": model_args(config),
         "pretrained_cfg": {
-            "input_size": [3, config.global_size, config.global_size],
+            "input_size": [config.in_chans, config.global_size, config.global_size],
             "fixed_input_size": False,
             "interpolation": "bicubic",
             "crop_pct": 1.0,
@@ -39,10 +41,9 @@ def export_config(vit: VisionTransformer, config: ImageSSLConfig) -> dict[str, A
 
 
 def export_backbone(
-    teacher: VisionTransformer, student: VisionTransformer, config: ImageSSLConfig, folder: Path
+    vit: VisionTransformer, states: Mapping[str, dict[str, Tensor]], config: ImageSSLConfig, folder: Path
 ) -> None:
-    """Write ``config.json``, ``model.safetensors`` (the teacher) and ``student.safetensors`` into ``folder``."""
-    for name, vit in (("model", teacher), ("student", student)):
-        tensors = {key: value.detach().cpu().contiguous() for key, value in vit.state_dict().items()}
+    """Write ``config.json`` and, of ``states``, "model" (the teacher) and "student", each as NAME.safetensors."""
+    for name, tensors in states.items():
         save_file(tensors, folder / f"{name}.safetensors")
-    write_json(folder / "config.json", export_config(teacher, config))
+    write_json(folder / "config.json", export_config(vit, config))

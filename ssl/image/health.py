@@ -1,19 +1,14 @@
-"""Label-free health of a run: does the teacher still tell images apart? (dinov2#143, #173: a falling loss does not say so)"""
+"""Label-free health of a run: does the network still tell images apart? A falling loss does not say so (dinov2#143, #173).
+
+One function per measure; which of them a method reports is its own business. The alarm on them is in ``alarm.py``.
+"""
+
+import math
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
-
-from strata.curation.errors import StrataError
-
-MIN_RANK = 1.5
-MAX_COSINE = 0.99
-PATIENCE = 3  # checks in a row
-
-
-class CollapsedRun(StrataError):
-    """All images get (nearly) the same features: more steps would be wasted."""
 
 
 def effective_rank(features: Float[Tensor, "n d"]) -> float:
@@ -27,7 +22,10 @@ def effective_rank(features: Float[Tensor, "n d"]) -> float:
 
 
 def mean_cosine(features: Float[Tensor, "n d"]) -> float:
-    """Mean cosine over all pairs of different rows; 1 = all features point the same way. 0 for a single row."""
+    """Mean cosine over all pairs of different rows; 1 = all features point the same way. 0 for a single row.
+
+    Source: the "dimensional collapse" of Jing et al., arXiv:2110.09348, in its complete form (Sec. 1).
+    """
     n = features.shape[0]
     if n < 2:
         return 0.0
@@ -35,50 +33,82 @@ def mean_cosine(features: Float[Tensor, "n d"]) -> float:
     return float((unit.sum(dim=0).square().sum() - unit.square().sum()) / (n * (n - 1)))
 
 
-def health(
-    features: Float[Tensor, "n d"], teacher_logits: Float[Tensor, "m k"], teacher_probs: Float[Tensor, "... k"]
-) -> dict[str, float]:
-    """The numbers that are logged.
+def prototype_share(logits: Float[Tensor, "m k"]) -> float:
+    """Prototypes that are the best of at least one row, as a share of min(m, k), the most there could be."""
+    return float((_best_counts(logits) > 0).sum()) / min(logits.shape)
+
+
+def prototype_perplexity(logits: Float[Tensor, "m k"]) -> float:
+    """exp-entropy of how often each prototype is the best, as a share of min(m, k).
+
+    Source: codebook perplexity, as in wav2vec 2.0, Baevski et al., arXiv:2006.11477, eq. 4 (there of soft assignments).
+    """
+    shares = _best_counts(logits) / logits.shape[0]
+    return float(torch.special.entr(shares).sum().exp()) / min(logits.shape)
+
+
+def target_entropy(probabilities: Float[Tensor, "m k"]) -> float:
+    """Mean entropy of the student's targets over log k: 0 = one prototype each, 1 = uniform.
+
+    Source: DINO, Caron et al., arXiv:2104.14294, Sec. 5.3 and Fig. 7 (left).
+    """
+    return float(_entropies(probabilities).mean()) / math.log(probabilities.shape[1])
+
+
+def target_information(probabilities: Float[Tensor, "m k"]) -> float:
+    """Mutual information of image and prototype over log min(m, k): 0 = every image gets the same target.
+
+    The entropy of the mean target less the mean entropy of a target. Both collapses of DINO bring it to 0: to one prototype
+    (centering off) and to uniform targets (sharpening off), which the entropy alone shows at opposite ends.
+
+    Source: Bridle, Heading and MacKay, "Unsupervised classifiers, mutual information and phantom targets", NeurIPS 1991; the
+    two collapses: DINO, Caron et al., arXiv:2104.14294, Sec. 5.3.
+    """
+    if min(probabilities.shape) < 2:
+        return 0.0
+    p = probabilities.float()
+    return float(_entropies(p.mean(dim=0)) - _entropies(p).mean()) / math.log(min(p.shape))
+
+
+def agreement(ours: Float[Tensor, "b k"], theirs: Float[Tensor, "b k"]) -> float:
+    """Share of rows whose best column is the same in both: teacher and student, each of its own view of an image.
+
+    Source: SwAV's and DINO's task put as an accuracy, Caron et al., arXiv:2006.09882, Sec. 3.1 (swapped prediction).
+    """
+    return float((ours.argmax(dim=-1) == theirs.argmax(dim=-1)).float().mean())
+
+
+def _best_counts(logits: Float[Tensor, "m k"]) -> Float[Tensor, " k"]:
+    return torch.bincount(logits.argmax(dim=-1), minlength=logits.shape[1]).float()
+
+
+def _entropies(probabilities: Float[Tensor, "... k"]) -> Float[Tensor, "..."]:
+    return torch.special.entr(probabilities.float()).sum(dim=-1)
+
+
+def feature_health(features: Float[Tensor, "n d"]) -> dict[str, float]:
+    """What every method reports.
 
     Args:
-        features: the teacher's CLS tokens of one global crop of each image.
-        teacher_logits: the teacher's scores, before centering.
-        teacher_probs: after centering: the student's targets.
-
-    Returns:
-        ``effective_rank``; ``mean_cosine``; ``prototype_share``: prototypes that are the best of at least one row, as a share
-        of min(m, k); ``prototype_perplexity``: exp-entropy of how often each is the best, same unit;
-        ``teacher_entropy``: mean entropy of the targets over log k (0 = one prototype each, 1 = uniform).
+        features: of one view of each image, of the network that is exported.
     """
-    m, k = teacher_logits.shape
-    counts = torch.bincount(teacher_logits.argmax(dim=-1), minlength=k).float()
-    entropy = torch.special.entr(teacher_probs.float()).sum(dim=-1).mean()
+    return {"effective_rank": effective_rank(features), "mean_cosine": mean_cosine(features)}
+
+
+def prototype_health(
+    teacher_logits: Float[Tensor, "2*b k"], teacher_probs: Float[Tensor, "2*b k"], student_logits: Float[Tensor, "b k"]
+) -> dict[str, float]:
+    """What a method with prototypes reports besides.
+
+    Args:
+        teacher_logits: scores of both global views, view-major, before centering.
+        teacher_probs: the same after centering: the student's targets.
+        student_logits: of the first global view; compared with the teacher's of the second.
+    """
     return {
-        "effective_rank": effective_rank(features),
-        "mean_cosine": mean_cosine(features),
-        "prototype_share": float((counts > 0).sum()) / min(m, k),
-        "prototype_perplexity": float(torch.special.entr(counts / m).sum().exp()) / min(m, k),
-        "teacher_entropy": float(entropy) / float(torch.log(torch.tensor(float(k)))),
+        "prototype_share": prototype_share(teacher_logits),
+        "prototype_perplexity": prototype_perplexity(teacher_logits),
+        "teacher_entropy": target_entropy(teacher_probs),
+        "target_information": target_information(teacher_probs),
+        "agreement": agreement(student_logits, teacher_probs[len(teacher_probs) // 2 :]),
     }
-
-
-class CollapseAlarm:
-    """Counts bad checks in a row and stops the run at the third."""
-
-    def __init__(self) -> None:
-        self.bad = 0
-
-    def check(self, step: int, values: dict[str, float]) -> None:
-        """Look at one set of ``health`` values.
-
-        Raises:
-            CollapsedRun: the effective rank was below 1.5, or the mean cosine above 0.99, at three checks in a row.
-        """
-        rank, cosine = values["effective_rank"], values["mean_cosine"]
-        self.bad = self.bad + 1 if rank < MIN_RANK or cosine > MAX_COSINE else 0
-        if self.bad >= PATIENCE:
-            raise CollapsedRun(
-                f"the features collapsed by step {step}: effective rank {rank:.2f} (alarm below {MIN_RANK}), mean cosine "
-                f"{cosine:.4f} (alarm above {MAX_COSINE}) at {PATIENCE} checks in a row; lower ssl.base_lr or "
-                "ssl.teacher_temperature, raise ssl.momentum or ssl.koleo_weight, or use a larger ssl.batch_size"
-            )

@@ -32,7 +32,8 @@ def lr_factor(name: str, depth: int, config: ImageSSLConfig) -> float:
 def is_decayed(name: str, parameter: nn.Parameter) -> bool:
     """Weight decay is for matrices: not for biases, norms, layer scales, tokens and the position embedding.
 
-    dinov2 decays tokens and position embedding; timm and DeiT do not, and we follow them.
+    dinov2 decays tokens, the position embedding and the prototypes' gains; timm and DeiT do not decay the first two, and
+    we follow them.
     """
     return parameter.ndim >= 2 and not name.startswith(("vit.cls_token", "vit.reg_token", "vit.pos_embed"))
 

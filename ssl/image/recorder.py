@@ -1,8 +1,6 @@
-"""What is written while a run goes on: metrics.jsonl, the last checkpoint, the progress bar, the collapse alarm."""
+"""What is written while a run goes on: metrics.jsonl, and the progress bar."""
 
 import json
-import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,16 +8,16 @@ from typing import Any
 import pytorch_lightning as pl
 
 from strata.curation.progress import progress
-from strata.ssl.image.health import CollapseAlarm
-from strata.ssl.image.module import DINOv2
+from strata.ssl.image.learner import Learner
+from strata.ssl.image.rates import Rates
 from strata.ssl.image.schedules import step_values
 
 
 class Recorder(pl.Callback):
-    """Logs every ``log_every`` steps and at the last one; saves every ``config.checkpoint_every``.
+    """Logs every ``log_every`` steps and at the last one.
 
     Args:
-        folder: of the run; gets ``metrics.jsonl`` and ``checkpoints/last.ckpt``.
+        folder: of the run; gets ``metrics.jsonl``.
         start: the first step of this run; lines of later steps that a killed run left are dropped.
         log_every: steps.
         on_metrics: also called with the values of each logged step and its number.
@@ -35,70 +33,72 @@ class Recorder(pl.Callback):
         on_metrics: Callable[[dict[str, float], int], None] | None,
         show: bool,
     ) -> None:
-        self.metrics, self.checkpoint = folder / "metrics.jsonl", folder / "checkpoints" / "last.ckpt"
+        self.metrics = folder / "metrics.jsonl"
         self.start, self.log_every, self.on_metrics, self.show = start, log_every, on_metrics, show
-        self.alarm = CollapseAlarm()
-        self.clock, self.images = time.perf_counter(), 0
-
-    def state_dict(self) -> dict[str, int]:
-        """The alarm's count: a resumed run raises it at the same step."""
-        return {"bad_checks": self.alarm.bad}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the alarm's count."""
-        self.alarm.bad = state_dict["bad_checks"]
 
     def on_train_start(self, trainer: pl.Trainer, module: Any) -> None:
         """Drop what a killed run logged after its last checkpoint, and start the clock."""
+        self.writes = trainer.is_global_zero
+        if not self.writes:
+            return
         lines = self.metrics.read_text().splitlines(keepends=True) if self.metrics.exists() else []
         kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= self.start]
         self.metrics.write_text("".join(kept))
         config = module.config
         self.bar = progress(config.steps, "pretrain", "steps", initial=self.start, disable=not self.show)
-        self.clock = time.perf_counter()
+        self.rates = Rates(config, module, trainer.world_size)
 
     def on_train_batch_start(self, trainer: pl.Trainer, module: Any, batch: Any, batch_idx: int) -> None:
         """Tell the module whether this step is logged."""
-        done = batch[0] + 1
+        if self.writes:
+            self.rates.begin()
+        done = batch.step + 1
         module.wants_health = done % self.log_every == 0 or done == module.config.steps
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Log, watch, save. ``step`` in the log is the number of steps done."""
-        done = batch[0] + 1
-        self.images += len(batch[1])
-        self.bar.update(1)
+        """Log. ``step`` in the log is the number of steps done."""
+        if batch.part + 1 == trainer.accumulate_grad_batches:
+            self._step_done(module, batch.step + 1)
+
+    def _step_done(self, module: Learner, done: int) -> None:
+        if self.writes:
+            self.rates.count()
+            self.bar.update(1)
         if module.wants_health:
             self._log(module, done)
-        if done % module.config.checkpoint_every == 0 and done < module.config.steps:
-            self.save(trainer)
 
     def teardown(self, trainer: pl.Trainer, module: Any, stage: str) -> None:
         """Close the bar, however the run ends."""
         if hasattr(self, "bar"):
             self.bar.close()
 
-    def _log(self, module: DINOv2, done: int) -> None:
+    def _log(self, module: Learner, done: int) -> None:
         schedule = step_values(module.config, done - 1)
-        elapsed = time.perf_counter() - self.clock
         values = module.report | {
             "lr": schedule.lr,
             "momentum": schedule.momentum,
             "teacher_temperature": schedule.teacher_temperature,
-            "images_per_s": self.images / max(elapsed, 1e-9),
         }
-        self.bar.set_postfix(loss=f"{values['loss']:.3f}", rank=f"{values['effective_rank']:.1f}", refresh=False)
+        if self.writes:
+            self._write(values | self.rates.line(left=module.config.steps - done), done)
+
+    def _write(self, values: dict[str, float], done: int) -> None:
+        shown = {"loss": "loss", "rank": "effective_rank", "img/s": "images_per_s", "wait": "data_wait", "mfu": "mfu"}
+        known = {name: f"{values[value]:.3g}" for name, value in shown.items() if value in values}
+        self.bar.set_postfix(known, refresh=False)
         with open(self.metrics, "a") as stream:
             stream.write(json.dumps({"step": done, **values}) + "\n")
         if self.on_metrics is not None:
             self.on_metrics(values, done)
-        if done > module.config.warmup_steps:  # fresh networks may look collapsed
-            self.alarm.check(done, values)
 
-    def save(self, trainer: pl.Trainer) -> None:
-        """Whole or not at all: written beside, flushed to the disk, then renamed."""
-        self.checkpoint.parent.mkdir(exist_ok=True)
-        temporary = self.checkpoint.with_suffix(".tmp")
-        trainer.save_checkpoint(temporary)
-        with open(temporary, "rb") as stream:
-            os.fsync(stream.fileno())
-        temporary.replace(self.checkpoint)
+
+class StepEnd(pl.Callback):
+    """Last of the callbacks: what those before did (logging, saving, probing) is no waiting for data."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self.recorder = recorder
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """The next step may begin."""
+        if self.recorder.writes:
+            self.recorder.rates.end()

@@ -20,12 +20,13 @@ def dino_loss(
 
     Source: Caron et al., arXiv:2104.14294, eq. 2-3; `dinov2#train/ssl_meta_arch.py`.
     """
-    log_p = torch.log_softmax(student_logits.float() / temperature, dim=-1)
-    n_global, n_views, batch = teacher_probs.shape[0], log_p.shape[0], log_p.shape[1]
-    # sum_k of the product of all pairs at once: [globals, views]
-    cross_entropy = -torch.einsum("tbk,sbk->ts", teacher_probs.detach().float(), log_p) / batch
+    with torch.autocast(student_logits.device.type, enabled=False):  # einsum would run in half precision
+        log_p = torch.log_softmax(student_logits.float() / temperature, dim=-1)
+        n_global, n_views, batch = teacher_probs.shape[0], log_p.shape[0], log_p.shape[1]
+        # sum_k of the product of all pairs at once: [globals, views]
+        cross_entropy = -torch.einsum("tbk,sbk->ts", teacher_probs.detach().float(), log_p) / batch
     pairs = ~torch.eye(n_global, n_views, dtype=torch.bool, device=log_p.device)  # a view does not predict itself
-    return cross_entropy[pairs].mean()
+    return (cross_entropy * pairs).sum() / (n_global * (n_views - 1))  # cross_entropy[pairs] would wait for the device
 
 
 class DINOLoss(nn.Module):

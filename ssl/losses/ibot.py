@@ -28,9 +28,10 @@ def ibot_loss(
 
     Source: Zhou et al., arXiv:2111.07832, eq. 2; `dinov2#loss/ibot_patch_loss.py`.
     """
-    log_p = torch.log_softmax(student_logits.float() / temperature, dim=-1)
-    cross_entropy = -(teacher_probs.detach().float() * log_p).sum(dim=-1)  # m
-    return (cross_entropy * weights.float()).sum() / n_images
+    with torch.autocast(student_logits.device.type, enabled=False):
+        log_p = torch.log_softmax(student_logits.float() / temperature, dim=-1)
+        cross_entropy = -(teacher_probs.detach().float() * log_p).sum(dim=-1)  # m
+        return (cross_entropy * weights.float()).sum() / n_images
 
 
 class IBOTLoss(nn.Module):
