@@ -35,14 +35,6 @@ class CentroidTable:
 
 
 @dataclass
-class Part:
-    """Some rows of a table, ascending."""
-
-    columns: Int[np.ndarray, " p"]
-    target: Target
-
-
-@dataclass
 class Nearest:
     """Nearest centroid of each row of a block: int32 labels; and for pruning, in the space of the centered rows,"""
 
@@ -90,24 +82,21 @@ def nearest_rows(
     rows: Int[np.ndarray, " m"],
     table: CentroidTable,
     *,
-    part: Part | None = None,
     tile: int = TILE,
 ) -> Nearest:
-    """The same of any rows: ``x`` is centered, ``rows`` says which points they are; among a part of the centroids."""
+    """The same of any rows: ``x`` is centered, ``rows`` says which points they are."""
     with full_precision():
         if table.target is None:
             return _nearest_on_gpu(points, x, rows, table, tile)
-        target = table.target if part is None else part.target
-        found = match(x, target, _screen_dtype(points, len(target.values)), tile=tile)
+        found = match(x, table.target, _screen_dtype(points, len(table.index)), tile=tile)
         lost = np.flatnonzero(found.tied == 2)
         if len(lost):
             if len(lost) > len(x) // 2:
                 points.screen = torch.float32  # for good: these points are too close together for bfloat16
-            again = match(x[torch.from_numpy(lost)], target, torch.float32, tile=tile)
+            again = match(x[torch.from_numpy(lost)], table.target, torch.float32, tile=tile)
             _merge(found, again, lost)
-        columns = slice(None) if part is None else part.columns
-        _break_ties(points, rows, table, columns, found)
-    return Nearest(table.index[columns][found.label].astype(np.int32), found.near, found.far)
+        _break_ties(points, rows, table, found)
+    return Nearest(table.index[found.label].astype(np.int32), found.near, found.far)
 
 
 def _screen_dtype(points: Points, k: int) -> torch.dtype:
@@ -124,18 +113,16 @@ def _merge(found: Match, again: Match, rows: NDArray[np.int64]) -> None:
     found.pairs = found.pairs[np.lexsort((found.pairs[:, 1], found.pairs[:, 0]))]
 
 
-def _break_ties(
-    points: Points, rows: NDArray[np.int64], table: CentroidTable, columns: slice | NDArray[np.int64], found: Match
-) -> None:
+def _break_ties(points: Points, rows: NDArray[np.int64], table: CentroidTable, found: Match) -> None:
     """Settle what ``match`` could not, on the rows as given."""
     if len(found.pairs):
         close = np.unique(found.pairs[:, 0])
         pairs = np.stack([np.searchsorted(close, found.pairs[:, 0]), found.pairs[:, 1]], 1)
-        found.label[close] = _nearest_pair(points.exact_rows(rows[close]), table.exact[columns], pairs)
+        found.label[close] = _nearest_pair(points.exact_rows(rows[close]), table.exact, pairs)
         found.far[close] = -np.inf
     many = np.flatnonzero(found.tied == 2)
     if len(many):
-        found.label[many] = _decide(points, rows[many], table.exact[columns], table.centered[columns])
+        found.label[many] = _decide(points, rows[many], table.exact, table.centered)
         found.far[many] = -np.inf
 
 

@@ -31,6 +31,7 @@ class Distances:
     """Squared distances of all points to the nearest center so far (``closest``) and to candidates (``load``)."""
 
     noise = 0.0  # a sum of D^2 that says nothing any more
+    unit = 1.0  # steps of the grid per unit of the centered rows
 
     def __init__(self, points: Points, dtype: Any) -> None:
         self.points, self.closest = points, np.empty(points.n, dtype)

@@ -1,5 +1,6 @@
 """Starting centroids: greedy k-means++, random rows, or seeding through coarse groups for large k."""
 
+import math
 from typing import Literal, get_args
 
 import numpy as np
@@ -10,13 +11,14 @@ from strata.curation.errors import ConfigError
 from strata.curation.kmeans.distance import assign, squared_distances
 from strata.curation.kmeans.lloyd import lloyd
 from strata.curation.kmeans.parallel import for_each
-from strata.curation.kmeans.plus_plus import plus_plus
+from strata.curation.kmeans.plus_plus import plus_plus, traced_plus_plus
 from strata.curation.kmeans.points import Points
 
 InitName = Literal["auto", "k-means++", "random", "scalable"]
 Weight = Float[np.ndarray, " n"] | None
 _SAMPLE_PER_GROUP = 64
 _SAMPLE_ITERATIONS = 10
+_DRAWN = 1.5  # times the centers that a group's share of the error gives it: which are kept is seen then
 
 
 def initial_centroids(
@@ -84,23 +86,41 @@ def _scalable(points: Points, k: int, rng: np.random.Generator, weight: Weight) 
     error = squared_distances(points, coarse, labels)
     share = points.sum_by_label(labels, error if weight is None else error * weight, groups)
     sizes = points.counts(labels, groups)
-    quotas = shares_to_counts(share, sizes, k)
+    quotas = np.minimum(sizes, np.ceil(_DRAWN * shares_to_counts(share, sizes, k)).astype(np.int64))
     streams = rng.integers(1 << 63, size=groups).tolist()  # one per group: processes share out the groups
     dealt = {group: own for group, own in points.group.deal(labels, points.first, groups).items() if quotas[group]}
     chosen: dict[int, NDArray[np.int64]] = {}
+    left: dict[int, NDArray[np.float64]] = {}
+    tries = 2 + int(math.log(k))
 
     def seed(group: int) -> None:
         own = dealt[group]
         own_weight = None if weight is None else _weight(weight[own])
-        rows = plus_plus(points.subset(own), int(quotas[group]), np.random.default_rng(streams[group]), own_weight)
-        chosen[group] = own[rows]
+        rng = np.random.default_rng(streams[group])
+        rows, sums = traced_plus_plus(points.subset(own), int(quotas[group]), rng, own_weight, tries)
+        chosen[group], left[group] = own[rows], sums
 
     for_each(seed, dealt)  # a thread's products on one core each: groups are too small to share a product out
-    found = [np.empty(0, np.int64), *(chosen[group] for group in dealt)]
-    numbers = [np.empty(0, np.int64), *(np.full(len(chosen[group]), group) for group in dealt)]
-    order = np.argsort(points.group.concatenated(np.concatenate(numbers)), kind="stable")
-    seeds: NDArray[np.int64] = points.group.concatenated(np.concatenate(found))[order]
-    return seeds
+    rows, group_of, when = (
+        points.group.concatenated(np.concatenate([np.empty(0, kind), *parts]))
+        for kind, parts in (
+            (np.int64, [chosen[group] for group in dealt]),
+            (np.int64, [np.full(len(chosen[group]), group) for group in dealt]),
+            (np.float64, [_times(left[group]) for group in dealt]),
+        )
+    )
+    order = np.lexsort((rows, group_of, when))[:k]
+    return rows[order][np.argsort(group_of[order], kind="stable")]
+
+
+def _times(left: Float[np.ndarray, " q"]) -> Float[np.ndarray, " q"]:
+    """When k-means++ over all groups would have come to each center of one, given the sum of D^2 after each.
+
+    It draws from a group as often as the group's sum is large: from one center to the next it takes 1 / sum.
+    """
+    with np.errstate(divide="ignore"):
+        waits = 1 / left[:-1]
+    return np.concatenate([[0.0], np.cumsum(waits)])
 
 
 def _weight(weight: Float[np.ndarray, " m"]) -> Float[np.ndarray, " m"]:

@@ -29,19 +29,33 @@ def plus_plus(
 
     Where fewer than k distinct points have weight, the rest are drawn uniformly from the other rows.
     """
+    return traced_plus_plus(points, k, rng, weight)[0]
+
+
+def traced_plus_plus(
+    points: Points,
+    k: int,
+    rng: np.random.Generator,
+    weight: Float[np.ndarray, " n"] | None = None,
+    tries: int | None = None,
+) -> tuple[Int[np.ndarray, " k"], Float[np.ndarray, " k"]]:
+    """The same and the sum of D^2 after each center, in the space of the points; best of ``tries`` draws each."""
     start = None if weight is None else weight / weight.sum()
-    chosen = [int(rng.choice(points.total, p=start))]
+    chosen, left = [int(rng.choice(points.total, p=start))], np.zeros(k)
     for grid in grids(points, k, weight):
-        _choose(grid, chosen, k, rng)
+        first = len(chosen) - 1
+        sums = _choose(grid, chosen, k, rng, 2 + int(math.log(k)) if tries is None else tries)
+        left[first : first + len(sums)] = np.array(sums) / (grid.unit * points.scale) ** 2
         if len(chosen) == k:
             break
-    return _fill(chosen, k, points.total, rng)
+    return _fill(chosen, k, points.total, rng), left
 
 
-def _choose(grid: Distances, chosen: list[int], k: int, rng: np.random.Generator) -> None:
-    """Add centers until there are k, or the grid is too coarse for more."""
-    points, tries = grid.points, 2 + int(math.log(k))
+def _choose(grid: Distances, chosen: list[int], k: int, rng: np.random.Generator, tries: int) -> list[float]:
+    """Add centers until there are k, or the grid is too coarse for more; returns the sum of D^2 after the last and each."""
+    points = grid.points
     grid.start(chosen)
+    sums = [float(grid.block_sums().sum())]
     largest = max(2 * tries, min(_BATCH, grid.batch))
     while len(chosen) < k:
         cumulative = np.cumsum(grid.block_sums())
@@ -52,7 +66,8 @@ def _choose(grid: Distances, chosen: list[int], k: int, rng: np.random.Generator
         at_candidates, keep = grid.at(candidates), rng.random(batch)
         candidates, at_candidates = candidates[at_candidates > 0], at_candidates[at_candidates > 0]
         between = grid.load(candidates)
-        _consume(grid, candidates, at_candidates, keep[: len(candidates)], between, tries, k, chosen)
+        _consume(grid, candidates, at_candidates, keep[: len(candidates)], between, tries, k, chosen, sums)
+    return sums
 
 
 def _drawn(
@@ -82,6 +97,7 @@ def _consume(
     tries: int,
     k: int,
     chosen: list[int],
+    sums: list[float],
 ) -> None:
     """Add centers from a batch until it runs short."""
     drawn_at = keep * at_candidates
@@ -91,7 +107,9 @@ def _consume(
         # The first draws of a batch were made under the present law: a full set is there even if the batch is small.
         if (len(accepted) < tries and position > 0) or len(accepted) == 0:
             break
-        best = int(accepted[grid.potentials(accepted).argmin()])
+        potentials = grid.potentials(accepted)
+        best = int(accepted[potentials.argmin()])
+        sums.append(float(potentials.min()))
         grid.add(best)
         at_candidates = np.minimum(at_candidates, between[best])
         chosen.append(int(candidates[best]))
