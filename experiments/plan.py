@@ -15,6 +15,7 @@ from strata.experiments.checks_stages import (
     check_draw,
     check_encoder,
     check_hierarchy,
+    check_online,
     check_probes,
     check_sampling,
     check_ssl,
@@ -112,7 +113,7 @@ def plan_arm(
     check_sampling(recipe, settings["sampler"], field_of(config, arm, "ssl"))
     check_probes(config["protocols"], train_labels(config["benchmarks"]), blocks)
     keyed = ssl_identity(recipe)
-    unkeyed = {name: ssl[name] for name in UNKEYED_SSL if name in ssl}
+    unkeyed = {name: ssl[name] for name in (*UNKEYED_SSL, "init_from") if name in ssl}  # the key has its content
     inputs = {"pool": inventory, "subset": chosen}
     if recipe.sampling != "epoch":
         inputs["hierarchy"] = chosen.inputs.get("hierarchy") or plan_tree(arm, settings, seed, config, pools)
@@ -120,7 +121,9 @@ def plan_arm(
         "pretrain",
         {"ssl": keyed, "seed": seed},
         inputs,
-        _runtime(config) | {"pools": {"pool": settings["pool"]}, "ssl": unkeyed, "decoded": config["paths"]["decoded"]},
+        _runtime(config)
+        | {"pools": {"pool": settings["pool"]}, "ssl": unkeyed, "decoded": config["paths"]["decoded"]}
+        | {"online_knn": check_online(config)},
         label,
         work=recipe.steps * recipe.batch_size,
         memory=images * 3.0 * recipe.cache_size**2,

@@ -170,6 +170,8 @@ def test_mae_hides_the_wanted_share_anew_in_each_step():
         ("ssl.method", {"method": "byol"}),
         ("ssl.n_local", {"n_local": 2}),
         ("ssl.drop_path", {"drop_path": 0.1}),
+        ("ssl.method", {"strategy": "fsdp"}),
+        ("ssl.log_gradients", {"strategy": "fsdp", "method": "dinov2", "log_gradients": True}),
         ("ssl.mae.mask_ratio", {"mae": {"mask_ratio": 1.0}}),
         ("ssl.mae.decoder_dim", {"mae": {"decoder_dim": 10, "decoder_heads": 4}}),
         ("ssl.mae.decoder_depth", {"mae": {"decoder_depth": 0}}),
