@@ -14,14 +14,17 @@ from strata.curation.device import resolve_device
 from strata.curation.errors import ConfigError
 from strata.curation.hierarchy import Hierarchy, Level
 from strata.curation.kmeans.checkpoints import Checkpoints
-from strata.curation.kmeans.distance import assign, squared_distances
+from strata.curation.kmeans.distance import assign
 from strata.curation.kmeans.flat import Algorithm
 from strata.curation.kmeans.group import Group
 from strata.curation.kmeans.init import InitName
 from strata.curation.kmeans.level import LevelFit, fit_level
 from strata.curation.kmeans.memory import parse_memory
+from strata.curation.kmeans.part_files import mapped
+from strata.curation.kmeans.parts import nearest_of_all
 from strata.curation.kmeans.points import DTypeName, Metric, Points
 from strata.curation.kmeans.resample import ResampleBy
+from strata.curation.kmeans.share import Sharding, Share, check_sharding, is_shared
 from strata.curation.kmeans.source import as_source
 from strata.curation.kmeans.two_step import Settings, spawned
 from strata.curation.spread_hierarchy import save_spread
@@ -59,10 +62,15 @@ class HierarchicalKMeans:
         checkpoint_dir: a folder (which all processes see) where the state is kept; a fit that was killed goes on from
             there and ends with the same bytes, also with another number of processes. None: no checkpoints.
         checkpoint_seconds: time between the states that are kept inside a run of k-means.
+        shard_centroids: with several processes, each holds its part of the centroids of a level only (True); "auto":
+            where all of them would take more than half of a GPU. The result is the same bytes, but for accelerated
+            levels of 4,096 clusters or more on the CPU, which compare all centroids when they are shared out. Between
+            levels centroids stand in a file, in ``checkpoint_dir`` or, on one machine, a temporary one.
 
     Where torch.distributed is initialized (by Lightning Fabric, or any way; see ``strata.curation.kmeans.group.join``)
     ``fit`` is called on all processes with the same ``X``, a memory map or store that none reads as a whole. Each works
-    on its own rows; on the CPU the result is the same bytes as with one process. Centroids [k, d] are on every process.
+    on its own rows; on the CPU the result is the same bytes as with one process. Centroids [k, d] are on every process,
+    or, where they are shared out, mapped from that file.
 
     Attributes:
         hierarchy_: the tree with assignments, distances and centroids.
@@ -96,6 +104,7 @@ class HierarchicalKMeans:
         verbose: bool = True,
         checkpoint_dir: str | Path | None = None,
         checkpoint_seconds: float = 60.0,
+        shard_centroids: Sharding = "auto",
     ) -> None:
         self.n_clusters = n_clusters
         self.n_resamples = n_resamples
@@ -115,6 +124,7 @@ class HierarchicalKMeans:
         self.verbose = verbose
         self.checkpoint_dir = checkpoint_dir
         self.checkpoint_seconds = checkpoint_seconds
+        self.shard_centroids = shard_centroids
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """The settings by name (scikit-learn's protocol: ``clone`` works)."""
@@ -143,14 +153,7 @@ class HierarchicalKMeans:
         n, d = source.shape
         plan = self._plan(n)
         _check_same(group, n, d)
-        points = Points(
-            source,
-            metric=self.metric,
-            dtype=self.dtype,
-            device=self.device,
-            memory=parse_memory(self.memory),
-            group=group,
-        )
+        points = self._points(source, group, plan[0], parse_memory(self.memory))
         self.rows_ = (points.first, points.first + points.n)
         root = np.random.SeedSequence(self.random_state if group.size == 1 else _shared_seed(group, self.random_state))
         checkpoints = self._checkpoints(points)
@@ -158,10 +161,12 @@ class HierarchicalKMeans:
         self._tree: list[Level] = []
         self._group = group
         for number, arguments in enumerate(plan, 1):
-            name = f"level {number}/{len(plan)}: {arguments['n_clusters'] * arguments['n_splits']} clusters"
+            k = arguments["n_clusters"] * arguments["n_splits"]
+            name = f"level {number}/{len(plan)}: {k} clusters"
             rows = self._fit_rows(n, root) if number == 1 and self.fit_fraction < 1 else None
+            light = points if rows is None else points.subset(rows, group.worth(len(rows)))
             fitted = fit_level(
-                points if rows is None else points.subset(rows, group.worth(len(rows))),
+                light,
                 **arguments,
                 seed=spawned(root, number),
                 name=name,
@@ -170,19 +175,18 @@ class HierarchicalKMeans:
                 state_name=f"level{number}",
             )
             if rows is not None:
-                fitted = _assign_all(points, fitted)
+                fitted = _assign_all(points, fitted, light.share(k))
             if number > 1:
                 fitted.labels = points.group.concatenated(fitted.labels)
                 fitted.squared_distances = points.group.concatenated(fitted.squared_distances)
+            share = points.share(k)
+            if not share.is_whole:
+                folder = None if checkpoints is None else checkpoints.folder
+                fitted.centroids = mapped(fitted.centroids, share, f"centroids{number}", folder)
             self.levels_.append(fitted)
             self._tree.append(_tree_level(fitted, self.metric))
-            points = Points(
-                fitted.centroids,
-                metric=self.metric,
-                dtype=self.dtype,
-                device=self.device,
-                group=group.worth(len(fitted.centroids)),
-            )
+            if number < len(plan):
+                points = self._points(fitted.centroids, group.worth(len(fitted.centroids)), plan[number])
         lowest = self.levels_[0]
         self.cluster_centers_: Float[np.ndarray, "k d"] = lowest.centroids
         self.labels_: Int[np.ndarray, " n"] = lowest.labels
@@ -193,6 +197,16 @@ class HierarchicalKMeans:
         if group.size == 1:
             self.hierarchy_ = Hierarchy(self._tree)
         return self
+
+    def _points(self, X: Any, group: Group, level: Mapping[str, Any], memory: int | None = None) -> Points:
+        """The inputs of a level."""
+        source, device = as_source(X), resolve_device(self.device, "hierarchy.device")
+        shared = is_shared(
+            self.shard_centroids, level["n_clusters"] * level["n_splits"], source.shape[1], group, device
+        )
+        return Points(
+            source, metric=self.metric, dtype=self.dtype, device=self.device, memory=memory, group=group, shared=shared
+        )
 
     def save(
         self, path: str | Path, *, key: str = "", inputs: Mapping[str, str] | None = None, config: Any = None
@@ -257,6 +271,7 @@ class HierarchicalKMeans:
         if self.resample_by not in get_args(ResampleBy):
             raise ConfigError("hierarchy.resample_by", f"{self.resample_by!r} is unknown", "use closest or random")
         parse_memory(self.memory)
+        check_sharding(self.shard_centroids)
         if self.algorithm not in get_args(Algorithm):
             raise ConfigError("hierarchy.algorithm", f"{self.algorithm!r}", f"use one of {get_args(Algorithm)}")
         if self.metric not in get_args(Metric):
@@ -356,10 +371,11 @@ def _is_number(value: object) -> bool:
     return _is_whole(value) or isinstance(value, float | np.floating)
 
 
-def _assign_all(points: Points, fitted: LevelFit) -> LevelFit:
-    """The level of a sample, with all points assigned to its centroids."""
-    fitted.labels = assign(points, fitted.centroids)
-    fitted.squared_distances = squared_distances(points, fitted.centroids, fitted.labels)
+def _assign_all(points: Points, fitted: LevelFit, held: Share) -> LevelFit:
+    """The level of a sample, with all points assigned to its centroids, which this process holds as ``held`` says."""
+    share = points.share(held.k)
+    fitted.centroids = share.part_of(fitted.centroids, held)
+    fitted.labels, fitted.squared_distances = nearest_of_all(points, fitted.centroids, share)
     fitted.inertia = points.sum(fitted.squared_distances)
     return fitted
 

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
 from jaxtyping import Float
 from PIL import Image
@@ -15,30 +14,35 @@ from strata.curation.device import resolve_device
 from strata.curation.encoders.backbone import BackboneEncoder
 from strata.curation.encoders.timm_encoder import TimmEncoder
 from strata.curation.errors import ConfigError
-
-MAX_BLOCKS = 4  # DINOv2's linear protocol reads the last 1 or 4
+from strata.eval.backbones.base import Network, Tokens
+from strata.eval.backbones.source import Source, source_of
 
 
 class FrozenBackbone:
-    """A timm vision transformer in eval mode, without gradients, in float32.
+    """A network in eval mode, without gradients, in float32.
 
-    The curation side opens it (``BackboneEncoder``, ``TimmEncoder``): the network sees the same pixels there and here.
+    The curation side opens it: the network sees the same pixels there and here.
 
     Attributes:
         key: what identifies the weights: the content key of the backbone folder, or a digest of the parameters.
-        name: the folder or the ``timm:NAME`` it came from.
-        n_blocks: transformer blocks that ``features`` returns (the last 4, or all if there are fewer).
+        name: the folder or name it came from.
+        n_blocks: blocks that ``features`` returns (the last 4, or all if there are fewer; 1 for pooled features).
         dim: width of a token.
+        grid: rows and columns of the patch tokens, or None for a network without.
         transform: decoded image -> tensor [3, h, w]: resize, center crop, normalization. Picklable.
     """
 
-    def __init__(self, encoder: BackboneEncoder | TimmEncoder, name: str, key: str) -> None:
-        self.model: nn.Module = encoder.module
-        self.name, self._described = name, encoder.describe()
+    def __init__(self, network: Network, name: str, key: str = "") -> None:
+        self.network, self.name = network, name
+        self._described = network.describe()
         self.key = key or f"sha256:{self._described['weights_sha256']}"
-        self.transform: Callable[[Image.Image], Tensor] = encoder.transform
-        self.n_blocks = min(MAX_BLOCKS, len(self.model.blocks))  # type: ignore[arg-type]
-        self.dim = int(self.model.num_features)  # type: ignore[arg-type]
+        self.transform: Callable[[Image.Image], Tensor] = network.transform
+        self.n_blocks, self.dim, self.grid = network.n_blocks, network.dim, network.grid
+
+    @property
+    def model(self) -> nn.Module:
+        """The network itself."""
+        return self.network.module
 
     @property
     def device(self) -> torch.device:
@@ -51,83 +55,134 @@ class FrozenBackbone:
         return self
 
     @torch.inference_mode()
-    def features(self, batch: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b L d"], Float[Tensor, "b L d"]]:
-        """Class token and mean patch token of the last L blocks (the last one at the end), each after the final norm.
+    def read(self, batch: Float[Tensor, "b 3 h w"]) -> Tokens:
+        """Class and patch tokens of the last L blocks (the last one at the end), each after the final norm."""
+        return self.network.read(batch.to(self.device, non_blocking=True))
 
-        Register tokens belong to neither. Source: ``get_intermediate_layers`` with norm, as used by
-        facebookresearch/dinov2#dinov2/eval/utils.py.
+    def features(self, batch: Float[Tensor, "b 3 h w"]) -> tuple[Float[Tensor, "b L d"], Float[Tensor, "b L d"]]:
+        """Class token and mean patch token of the last L blocks; register tokens belong to neither.
+
+        Where there are no tokens both are the pooled features.
         """
-        blocks = self.model.forward_intermediates(  # type: ignore[operator]
-            batch.to(self.device),
-            indices=self.n_blocks,
-            norm=True,
-            return_prefix_tokens=True,
-            output_fmt="NLC",
-            intermediates_only=True,
-        )  # per block: patch tokens [b, n, d] and prefix tokens [b, p, d]
-        cls = torch.stack([prefix[:, 0] for _, prefix in blocks], dim=1)
-        avg = torch.stack([patches.mean(dim=1) for patches, _ in blocks], dim=1)
-        return cls, avg
+        return pooled_pair(self.read(batch))
 
     def describe(self) -> dict[str, Any]:
         """What the manifest of the features says about the network and its input. JSON-able."""
         known = {name: self._described[name] for name in ("weights_sha256", "transform")}
-        return {"name": self.name, "key": self.key, "n_blocks": self.n_blocks, "dim": self.dim, **known}
+        shape = {"n_blocks": self.n_blocks, "dim": self.dim, "grid": self.grid, "reads": self.network.reads}
+        return {"name": self.name, "key": self.key, **shape, **known}
+
+
+def pooled_pair(tokens: Tokens) -> tuple[Float[Tensor, "b L d"], Float[Tensor, "b L d"]]:
+    """Class tokens, and mean patch tokens (the class tokens again where there are no patches)."""
+    return tokens.cls, tokens.cls if tokens.patches is None else tokens.patches.mean(dim=2)
 
 
 def load_backbone(
-    path_or_name: str | Path, device: str = "auto", *, pretrained: bool = True, seed: int = 0
+    path_or_name: str | Path,
+    device: str = "auto",
+    *,
+    pretrained: bool = True,
+    seed: int = 0,
+    image_size: int | None = None,
 ) -> FrozenBackbone:
     """Open a backbone for evaluation.
 
     Args:
-        path_or_name: a backbone folder (``model.safetensors`` and ``config.json`` in the layout of timm on the Hugging
-            Face hub: architecture, model_args, pretrained_cfg with mean, std, input_size), or ``timm:NAME``.
+        path_or_name: a folder: of strata or timm (``model.safetensors``, ``config.json`` in the layout of timm on the
+            hub), of transformers (``save_pretrained``), of torchvision (see ``backbones/torchvision_network.py``); or a
+            name: ``timm:NAME``, ``hf:OWNER/NAME`` (``@REVISION``), ``torchvision:NAME``; a bare timm name or hub id. With
+            ``untrained:`` before it, of timm or torchvision: the same network with random weights, as a control.
         device: "auto" takes a GPU if there is one.
-        pretrained: for ``timm:NAME``: published weights, or else random ones (the untrained control).
+        pretrained: False is the same as ``untrained:``.
         seed: of the random weights.
+        image_size: side in pixels that images are brought to; default: the one of the weights. Networks of timm only.
 
     Raises:
-        ConfigError: no such network, its folder is incomplete or damaged, or it is not a vision transformer with a
-            class token and a norm after its last block.
+        ConfigError: no such network, its folder is incomplete or damaged, or the image size does not fit its patches.
     """
-    name = str(path_or_name)
+    source = source_of(path_or_name)
+    pretrained = pretrained and not source.untrained
     key = ""
+    if pretrained and source.folder is not None and (source.folder / "manifest.json").is_file():
+        key = read_manifest(source.folder, "backbone")["key"]
     try:
-        encoder: BackboneEncoder | TimmEncoder
-        if name.startswith("timm:"):
-            encoder = TimmEncoder(name.removeprefix("timm:"), pretrained=pretrained, pooling="model", seed=seed)
-        else:
-            encoder = BackboneEncoder(name, pooling="model")
-            if (Path(name) / "manifest.json").is_file():
-                key = read_manifest(name, "backbone")["key"]
+        network = _open(source, pretrained, seed, image_size)
     except ConfigError as error:
-        raise ConfigError("backbone", error.problem, error.fix) from error
-    _check(encoder.module, name)
-    return FrozenBackbone(encoder, name, key).to(resolve_device(device))
+        field = "image_size" if error.field == "image_size" else "backbone"
+        raise ConfigError(field, error.problem, error.fix) from error
+    return FrozenBackbone(network, str(path_or_name), key).to(resolve_device(device))
 
 
-def probed_blocks(path_or_name: str | Path) -> int:
-    """How many blocks of a backbone the probes read. ``timm:NAME`` is made without weights, so nothing is downloaded.
+def _open(source: Source, pretrained: bool, seed: int, image_size: int | None) -> Network:
+    if image_size is not None and source.library != "timm":
+        raise ConfigError("image_size", f"{image_size}, and only networks of timm take one", "leave it out")
+    if source.library == "torchvision":
+        from strata.eval.backbones.torchvision_network import open_folder, open_name
+
+        return (
+            open_folder(source.folder, pretrained, seed) if source.folder else open_name(source.name, pretrained, seed)
+        )
+    if source.library == "transformers":
+        return _open_transformers(source, pretrained)
+    return _open_timm(source, pretrained, seed, image_size)
+
+
+def _open_transformers(source: Source, pretrained: bool) -> Network:
+    from strata.curation.encoders.transformers_encoder import TransformersEncoder
+    from strata.eval.backbones.transformers_network import TransformersNetwork
+
+    if not pretrained:
+        raise ConfigError("backbone", "a model of transformers cannot be left untrained", "use untrained:timm:NAME")
+    model, _, revision = (str(source.folder), "", "") if source.folder else source.name.partition("@")
+    encoder = TransformersEncoder(model, revision=revision or None, pooling="mean")
+    size = encoder.describe()["transform"]["size"]
+    return TransformersNetwork(encoder, (size[0], size[1]))
+
+
+def _open_timm(source: Source, pretrained: bool, seed: int, image_size: int | None) -> Network:
+    from strata.eval.backbones.timm_network import TimmNetwork
+
+    encoder: BackboneEncoder | TimmEncoder
+    name = str(source.folder) if source.folder else source.name
+    try:
+        ours = source.folder is not None and (source.folder / "manifest.json").is_file()
+        if source.folder is not None and ours and pretrained and image_size is None:
+            encoder = BackboneEncoder(source.folder, pooling="model")
+        else:
+            encoder = TimmEncoder(name, pretrained=pretrained, pooling="model", seed=seed, image_size=image_size)
+    except AssertionError as error:  # timm's own word on an input that its patches do not divide
+        field = "backbone" if image_size is None else "image_size"
+        raise ConfigError(
+            field, f"{name}: {' '.join(str(error).split())}", "use a multiple of the patch size"
+        ) from error
+    described = encoder.describe()
+    height, width = described["transform"]["size"]
+    _check_patches(encoder.module, name, (height, width), image_size)
+    return TimmNetwork(encoder.module, encoder.transform, described, (height, width))
+
+
+def _check_patches(module: nn.Module, name: str, size: tuple[int, int], image_size: int | None) -> None:
+    patch = getattr(getattr(module, "patch_embed", None), "patch_size", None)
+    if isinstance(patch, tuple) and any(side % one for side, one in zip(size, patch, strict=True)):
+        problem = f"{name} reads {size[0]} x {size[1]} px, which its patches of {patch[0]} x {patch[1]} do not divide"
+        raise ConfigError(
+            "backbone" if image_size is None else "image_size", problem, "use a multiple of the patch size"
+        )
+
+
+def probed_blocks(path_or_name: str | Path) -> tuple[int, bool]:
+    """How many blocks of a backbone the probes read, and whether it has patch tokens.
+
+    A name of timm is made without weights, so nothing is downloaded.
 
     Raises:
         ConfigError: as ``load_backbone``, except that weights cannot be had.
     """
-    name = str(path_or_name)
-    if not name.startswith("timm:") or Path(name.removeprefix("timm:")).exists() or "hf-hub:" in name:
-        return load_backbone(name, "cpu").n_blocks
-    try:
-        with torch.device("meta"):
-            model = timm.create_model(name.removeprefix("timm:"), pretrained=False, num_classes=0)
-    except (RuntimeError, ValueError) as error:
-        problem = f"timm has no such model ({' '.join(str(error).split())[:200]})"
-        raise ConfigError("backbone", f"{name}: {problem}", "see timm.list_models(pretrained=True)") from error
-    _check(model, name)
-    return min(MAX_BLOCKS, len(model.blocks))  # type: ignore[arg-type]
+    source = source_of(path_or_name)
+    if source.library == "timm" and source.folder is None and "hf-hub:" not in source.name:
+        from strata.eval.backbones.timm_network import probed_by_name
 
-
-def _check(model: nn.Module, name: str) -> None:
-    if getattr(model, "cls_token", None) is None or not hasattr(model, "forward_intermediates"):
-        raise ConfigError("backbone", f"{name} has no class token", "use a vision transformer with one")
-    if isinstance(model.norm, nn.Identity):  # global_pool=avg moves it behind the pooling
-        raise ConfigError("backbone", f"{name} has no norm after its last block", "use a model with global_pool=token")
+        return probed_by_name(source.name)
+    backbone = load_backbone(path_or_name, "cpu")
+    return backbone.n_blocks, backbone.grid is not None

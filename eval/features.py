@@ -1,28 +1,35 @@
-"""Frozen features of the splits of a benchmark: computed once, read by every protocol."""
+"""Frozen features on disk: computed once, memory-mapped, read by every protocol."""
 
-import json
-import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 from jaxtyping import Float, Int
-from numpy.lib.format import open_memmap
 
-from strata.curation.artifact import create_artifact, read_manifest, write_json
-from strata.curation.batches import iter_batches
-from strata.curation.device import resolve_device
-from strata.curation.errors import ConfigError, DataError
-from strata.curation.pools.base import Pool
-from strata.curation.progress import progress
-from strata.curation.shards import checked_cast, write_items
-from strata.eval.backbone import FrozenBackbone
-from strata.eval.labels import check_labels, check_same_classes
+from strata.curation.artifact import read_manifest
+from strata.curation.errors import DataError
 
-_DONE = "done.json"  # last file of a split that is whole
+GROUP = "group."  # columns of items.parquet that name a group of each item, e.g. group.region
+
+FeatureFolders = str | Path | Mapping[str, str | Path]  # one folder with several splits, or a folder for each split
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What dense protocols predict: one map per item, each of its image's own size, in one flat memory-mapped array."""
+
+    flat: np.ndarray
+    sizes: Int[np.ndarray, "n 2"]
+    starts: Int[np.ndarray, " n"]
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        """The map of an item, [height, width]."""
+        height, width = self.sizes[row].tolist()
+        start = int(self.starts[row])
+        return self.flat[start : start + height * width].reshape(height, width)
 
 
 @dataclass(frozen=True)
@@ -30,11 +37,19 @@ class Features:
     """One split, memory-mapped.
 
     Attributes:
-        cls: class token of the last L blocks, the last block at the end.
+        cls: class token of the last L blocks, the last block at the end (pooled features where there is no such token).
         avg: mean patch token of the same blocks.
-        labels: class ids, all in [0, number of classes).
+        labels: class ids, all in [0, number of classes); -1 throughout where items have none.
         ids: id of each item, in row order.
-        label_names: of all classes.
+        label_names: of all classes; empty where there are none.
+        patches: patch tokens of the last blocks, as many as were asked for, row by row of the grid; None without any.
+        grid: rows and columns of the patches.
+        columns: what else is known of each item, e.g. "accepted" (list of the class ids that count as right: ReaL,
+            ObjectNet), "group.NAME" (fairness), "easy", "hard", "junk" (retrieval).
+        candidates: class ids that a prediction may be, where a test set has only some of the classes of train
+            (ImageNet-A); None = all.
+        targets: maps of a dense split.
+        task_info: what the pool says of its maps, e.g. the range of depths.
     """
 
     cls: Float[np.ndarray, "n L d"]
@@ -42,25 +57,37 @@ class Features:
     labels: Int[np.ndarray, " n"]
     ids: list[str]
     label_names: list[str]
+    patches: Float[np.ndarray, "n B p d"] | None = None
+    grid: tuple[int, int] | None = None
+    columns: dict[str, list[Any]] = field(default_factory=dict)
+    candidates: Int[np.ndarray, " c"] | None = None
+    targets: Targets | None = None
+    task_info: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, path: str | Path, split: str) -> "Features":
-        """Open a split of a features folder.
+    def open(cls, path: FeatureFolders, split: str) -> "Features":
+        """Open a split of a features folder, or of a mapping split -> features folder.
 
         Raises:
             DataError: not a finished features folder, or it has no such split.
         """
-        manifest = read_manifest(path, "features")
-        if split not in manifest["splits"]:
-            raise DataError(f"{path} has no split {split!r}; it holds {', '.join(sorted(manifest['splits']))}")
-        folder = Path(path) / split
-        items = pq.read_table(folder / "items.parquet")
+        folder, about, manifest = _locate(path, split)
+        table = pq.read_table(folder / "items.parquet")
+        candidates = about.get("candidates")
         return cls(
-            np.load(folder / "cls.npy", mmap_mode="r", allow_pickle=False),
-            np.load(folder / "avg.npy", mmap_mode="r", allow_pickle=False),
-            items["label"].to_numpy(),
-            items["id"].to_pylist(),
-            manifest["label_names"],
+            _load(folder, "cls"),
+            _load(folder, "avg"),
+            table["label"].to_numpy(),
+            table["id"].to_pylist(),
+            about.get("label_names", manifest["label_names"]) or [],
+            patches=_load(folder, "patches") if (folder / "patches.npy").is_file() else None,
+            grid=tuple(about["grid"]) if about.get("grid") else None,
+            columns={
+                name: table[name].to_pylist() for name in table.column_names if name not in ("row", "id", "label")
+            },
+            candidates=None if candidates is None else np.asarray(candidates, np.int64),
+            targets=_open_targets(folder),
+            task_info=about.get("task_info") or {},
         )
 
     @property
@@ -68,102 +95,84 @@ class Features:
         """Number of classes, those with no item included."""
         return len(self.label_names)
 
+    @property
+    def groups(self) -> dict[str, list[str]]:
+        """The grouping columns, e.g. ``{"region": ["asia", ...]}``."""
+        return {name.removeprefix(GROUP): values for name, values in self.columns.items() if name.startswith(GROUP)}
+
+    def need_patches(self, blocks: int, reader: str) -> Float[np.ndarray, "n B p d"]:
+        """The patch tokens of the last ``blocks`` blocks.
+
+        Args:
+            blocks: how many.
+            reader: the protocol that wants them, for the message.
+
+        Raises:
+            DataError: they were not extracted, or the network has none.
+        """
+        held = 0 if self.patches is None else self.patches.shape[1]
+        if held < blocks:
+            raise DataError(
+                f"{reader} reads the patch tokens of {blocks} blocks, and these features hold {held}; extract them with "
+                f"patches={blocks}, by a vision transformer of at least so many blocks"
+            )
+        assert self.patches is not None
+        return self.patches[:, -blocks:]
+
     def __len__(self) -> int:
         return len(self.labels)
 
 
-def extract_features(
-    backbone: FrozenBackbone,
-    pool_by_split: Mapping[str, Pool],
-    out: str | Path,
-    *,
-    key: str = "",
-    inputs: Mapping[str, str] | None = None,
-    config: Any = None,
-    batch_size: int = 256,
-    num_workers: int = 0,
-    device: str = "auto",
-    dtype: Literal["float16", "float32"] = "float16",
-) -> Path:
-    """Run a frozen backbone over labelled pools: center crop, no augmentation.
-
-    Writes ``<split>/cls.npy`` and ``<split>/avg.npy`` [n, L, d] and ``<split>/items.parquet`` (row, id, label). A
-    killed run keeps its finished splits, if their pool and the backbone are still the same.
-
-    Args:
-        backbone: see ``load_backbone``; moved to ``device``.
-        pool_by_split: usually "train" and "test"; all with the same classes and a label for every item.
-        out: the folder to make. Must not exist yet.
-        key: content key of the stage; ``inputs`` and ``config``: see ``create_artifact``.
-        batch_size: images per forward pass. Features differ by rounding only.
-        num_workers: processes that decode images; 0 does it in this one.
-        device: "auto" takes a GPU if there is one.
-        dtype: of the stored features.
+def describe_features(path: FeatureFolders) -> dict[str, Any]:
+    """What features are of: ``backbone``, ``dtype``, and ``splits`` by name.
 
     Raises:
-        ConfigError: a bad setting, or a pool without labels (``benchmark.<split>``).
-        DataError: labels outside the classes, splits with different classes, or features that are not finite.
+        DataError: not finished features folders, or splits that were not made by one backbone and transform.
     """
-    _check(pool_by_split, batch_size, num_workers, dtype)
-    backbone.to(resolve_device(device))
-    splits: dict[str, Any] = {}
-    with create_artifact(out, "features", key=key, inputs=inputs, config=config) as draft:
-        for split, pool in pool_by_split.items():
-            known = {
-                "n": len(pool),
-                "fingerprint": pool.fingerprint,
-                "backbone": backbone.key,
-                "dtype": dtype,
-                "pool": {"name": pool.name, **pool.describe()},
-            }
-            if not _is_done(draft.path / split, known):
-                _extract_split(backbone, pool, draft.path / split, split, batch_size, num_workers, dtype)
-                write_json(draft.path / split / _DONE, known)
-            splits[split] = known
-        for split in splits:
-            (draft.path / split / _DONE).unlink()
-        names = next(iter(pool_by_split.values())).label_names
-        draft.meta.update(
-            splits=splits, label_names=names, backbone=backbone.describe(), dtype=dtype, batch_size=batch_size
-        )
-    return Path(out)
+    if not isinstance(path, Mapping):
+        manifest = read_manifest(path, "features")
+        return {name: manifest.get(name) for name in ("backbone", "splits", "dtype")}
+    if not path:
+        raise DataError("no split has features; give a folder for each")
+    manifests = {split: read_manifest(folder, "features") for split, folder in path.items()}
+    first, reference = next(iter(manifests.items()))
+    for split, manifest in manifests.items():
+        for what in ("key", "transform"):
+            if manifest["backbone"].get(what) != reference["backbone"].get(what):
+                raise DataError(
+                    f"features of {split} and {first} come from another {what} of the backbone; extract again"
+                )
+    splits = {split: _locate(path, split)[1] for split in path}
+    return {"backbone": reference["backbone"], "splits": splits, "dtype": reference.get("dtype")}
 
 
-def _extract_split(
-    backbone: FrozenBackbone, pool: Pool, folder: Path, split: str, batch_size: int, num_workers: int, dtype: str
-) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    shape = (len(pool), backbone.n_blocks, backbone.dim)
-    arrays = [open_memmap(folder / f"{name}.npy", "w+", dtype, shape) for name in ("cls", "avg")]
-    spans = [range(start, min(start + batch_size, len(pool))) for start in range(0, len(pool), batch_size)]
-    on_gpu = backbone.device.type == "cuda"
-    images = iter_batches(pool, backbone.transform, spans, num_workers=num_workers, pin_memory=on_gpu)
-    with progress(len(pool), f"features of {split}", "images") as bar:
-        for span, batch in zip(spans, images, strict=True):
-            for array, tokens in zip(arrays, backbone.features(batch), strict=True):
-                block = tokens.float().cpu().numpy().reshape(len(span), -1)
-                array[span.start : span.stop] = checked_cast(block, dtype, pool.ids, span.start).reshape(-1, *shape[1:])
-            bar.update(len(span))
-    for array in arrays:
-        array.flush()
-    write_items(folder, pool.ids, pool.labels)
+def splits_of(path: FeatureFolders) -> list[str]:
+    """Names of the splits."""
+    return list(path) if isinstance(path, Mapping) else list(read_manifest(path, "features")["splits"])
 
 
-def _is_done(folder: Path, known: dict[str, Any]) -> bool:
-    file = folder / _DONE
-    return file.is_file() and json.loads(file.read_text()) == json.loads(json.dumps(known, default=str))
+def _locate(path: FeatureFolders, split: str) -> tuple[Path, dict[str, Any], dict[str, Any]]:
+    """Folder of a split, what the manifest says of it, and the manifest."""
+    if isinstance(path, Mapping):
+        if split not in path:
+            raise DataError(f"there are no features of the split {split!r}; there are {', '.join(sorted(path))}")
+        manifest = read_manifest(path[split], "features")
+        name = split if split in manifest["splits"] else next(iter(manifest["splits"]))
+        return Path(path[split]) / name, manifest["splits"][name], manifest
+    manifest = read_manifest(path, "features")
+    if split not in manifest["splits"]:
+        raise DataError(f"{path} has no split {split!r}; it holds {', '.join(sorted(manifest['splits']))}")
+    return Path(path) / split, manifest["splits"][split], manifest
 
 
-def _check(pool_by_split: Mapping[str, Pool], batch_size: int, num_workers: int, dtype: str) -> None:
-    if not pool_by_split:
-        raise ConfigError("benchmark", "no splits", "give train and test")
-    if batch_size < 1:
-        raise ConfigError("batch_size", f"{batch_size} images", "use 1 or more")
-    if num_workers < 0:
-        raise ConfigError("num_workers", f"{num_workers} processes", "use 0 or more")
-    if dtype not in ("float16", "float32"):
-        raise ConfigError("dtype", f"{dtype!r} is unknown", "use float16 or float32")
-    for split, pool in pool_by_split.items():
-        check_labels(split, pool)
-    check_same_classes(pool_by_split)
+def _load(folder: Path, name: str) -> np.ndarray:
+    array: np.ndarray = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+    return array
+
+
+def _open_targets(folder: Path) -> Targets | None:
+    if not (folder / "targets.npy").is_file():
+        return None
+    sizes = np.asarray(_load(folder, "target_sizes"))
+    areas = sizes.astype(np.int64).prod(axis=1)
+    return Targets(_load(folder, "targets"), sizes, np.cumsum(areas) - areas)

@@ -1,7 +1,6 @@
 """The arguments of a command, put into the order that Hydra reads: flags first, then overrides."""
 
 import itertools
-import re
 
 from strata.curation.errors import ConfigError
 
@@ -13,6 +12,7 @@ _CHOICES = {
     "--cfg": ("job", "hydra", "all"),
     "--info": ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath"),
 }
+POSITIONAL = {"why": ("key",), "diff": ("a", "b"), "rerun": ("key",)}  # settings that may be given by place
 _LONG = {"-c": "--cfg", "-i": "--info", "-h": "--help", "-cd": "--config-dir", "-m": "--multirun"}
 
 
@@ -28,7 +28,7 @@ def ordered(command: str, arguments: list[str]) -> tuple[list[str], list[str]]:
     while rest:
         word = rest.pop(0)
         if not word.startswith("-"):
-            overrides.append(_as_text(word) if command == "why" else word)
+            overrides.append(word)
             continue
         name, given, value = word.partition("=")
         name = _LONG.get(name, name)
@@ -44,7 +44,7 @@ def ordered(command: str, arguments: list[str]) -> tuple[list[str], list[str]]:
         if name in _CHOICES and value not in _CHOICES[name]:
             raise ConfigError(name, f"{value!r} is unknown", f"use one of {', '.join(_CHOICES[name])}")
         flags += [name, value] if value else [name]
-    return flags, overrides
+    return flags, _named(command, overrides)
 
 
 def values_of(flags: list[str], name: str) -> list[str]:
@@ -52,6 +52,15 @@ def values_of(flags: list[str], name: str) -> list[str]:
     return [value for flag, value in itertools.pairwise(flags) if flag == name]
 
 
-def _as_text(override: str) -> str:
-    """``key=1e5`` quoted: Hydra would read some keys as numbers."""
-    return re.sub(r"^key=([0-9A-Za-z_.-]+)$", r"key='\1'", override)
+def _named(command: str, overrides: list[str]) -> list[str]:
+    """``strata why 3f2a`` as ``key='3f2a'``, quoted: Hydra would read some keys as numbers, and paths not at all."""
+    names = list(POSITIONAL.get(command, ()))
+    found = []
+    for word in overrides:
+        name, given, value = word.partition("=")
+        if names and not given and not word.startswith(("+", "~")):
+            name, given, value = names.pop(0), "=", word
+        if given and name in POSITIONAL.get(command, ()) and not value.startswith(("'", '"')):
+            value = "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+        found.append(f"{name}{given}{value}")
+    return found

@@ -29,6 +29,7 @@ class RunnerSettings:
     device: str
     workers: Any
     threads: int
+    cluster: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -60,6 +61,12 @@ def check_common(config: Mapping[str, Any]) -> None:
     whole("runner.threads", runner["threads"], 1)
     if runner["workers"] != "auto":
         whole("runner.workers", runner["workers"], 0)
+    if runner["cluster"]:
+        from strata.experiments.cluster_client import check_cluster  # imports submitit
+
+        check_cluster(runner["cluster"])
+        if runner["workers"] == 0:
+            raise ConfigError("runner.workers", "is 0, and stages are sent to a cluster", "set how many jobs at once")
     one_of("wandb.mode", config["wandb"]["mode"], ("auto", *_WANDB_MODES))
     if not re.fullmatch(r"[^/\\#?%:]{1,128}", config["wandb"]["project"]):
         raise ConfigError("wandb.project", f"{config['wandb']['project']!r}", "use a name without / \\ # ? % :")

@@ -94,7 +94,7 @@ def _recipe(settings_json: str) -> tuple[Any, int]:
 
     import torch
 
-    from strata.eval.backbone import MAX_BLOCKS
+    from strata.eval.backbones.base import MAX_BLOCKS
     from strata.ssl.image.backbone import create_backbone
     from strata.ssl.image.config import ImageSSLConfig
 
@@ -123,19 +123,6 @@ def check_online(config: Mapping[str, Any]) -> dict[str, Any] | None:
             "online_knn.every", f"is {asked['every']}", "give a multiple of 20, the steps between log lines"
         )
     return {"pool": known[asked["benchmark"]]["train"], "every": asked["every"]}
-
-
-def check_probes(protocols: Mapping[str, Any], labels: Mapping[str, np.ndarray], blocks: int) -> None:
-    """Raise a ConfigError if a protocol does not fit a benchmark's training labels, or a backbone of ``blocks``."""
-    for name, options in protocols.items():
-        protocol = build(options, f"protocols.{name}")
-        for benchmark, classes in labels.items():
-            try:
-                protocol.check(classes, blocks)
-            except ConfigError as error:
-                found = placed(error, f"protocols.{name}")
-                assert isinstance(found, ConfigError)
-                raise ConfigError(found.field, f"{found.problem} (benchmark {benchmark})", found.fix) from None
 
 
 def metric_names(protocols: Mapping[str, Any]) -> list[str]:

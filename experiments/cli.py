@@ -11,8 +11,14 @@ COMMANDS = {
     "table": "write the table and figure of what is finished",
     "curate": "your own data in, a balanced subset out; no training",
     "embed": "a pool through an encoder into an embedding store",
+    "cluster": "an embedding store into a hierarchy of clusters, on one process or many",
+    "sample": "a hierarchy of clusters, ours or one in Meta's layout, into a balanced subset",
+    "update": "more data for a curated subset: the smallest change that restores its balance",
+    "convert": "a hierarchy to or from the folders of facebookresearch/ssl-data-curation",
     "eval": "score a backbone on benchmarks",
     "why": "the chain of stages, configs and commits behind a result",
+    "diff": "what differs between two results: settings, code, numbers",
+    "rerun": "give the command behind a result once more",
 }
 
 USAGE = """usage: strata COMMAND [setting=value ...] [flags]
@@ -63,6 +69,10 @@ def _run(command: str, arguments: list[str]) -> int:
         if "--help" in flags:
             print(command_help(command, COMMANDS[command], folders))
             return 0
+        if command == "eval":
+            from strata.experiments.eval_arguments import expand
+
+            overrides = expand(overrides, folders)
         check_group_choices(overrides, folders)
         sys.argv = [name, *flags, *overrides]
         importlib.import_module(f"strata.experiments.commands.{command}").main()

@@ -12,7 +12,9 @@ DEFAULT_RATES = {
     "embed": 2_000.0,  # items embedded
     "cluster": UNIT,  # see cluster_cost
     "codebook": 5e3,  # rows
+    "extend": 5e3,  # rows
     "sample": 1e6,  # rows
+    "update": 1e6,  # rows
     "pretrain": 1_500.0,  # images seen (all crops of an image count once)
     "features": 1_500.0,  # images
     "evaluate": 1_500.0,  # images

@@ -1,6 +1,5 @@
 """From one config to the graph of stages: arms x seeds -> unique stages, checked before anything is written."""
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +15,6 @@ from strata.experiments.checks_stages import (
     check_encoder,
     check_hierarchy,
     check_online,
-    check_probes,
     check_sampling,
     check_ssl,
     field_of,
@@ -24,6 +22,7 @@ from strata.experiments.checks_stages import (
 )
 from strata.experiments.cluster_cost import cluster_cost, dimension
 from strata.experiments.identity import UNKEYED_CLUSTERING, UNKEYED_SSL, clustering_identity, identity, ssl_identity
+from strata.experiments.plan_eval import check_probes, plan_probes
 from strata.experiments.references import REFERENCES, metadata_column
 from strata.experiments.stage import KINDS, Stage, canonical_json, unique
 
@@ -111,7 +110,7 @@ def plan_arm(
     images = chosen.config["size"] or len(pools.open(settings["pool"], "pool"))
     recipe, blocks = check_ssl(ssl, images, field_of(config, arm, "ssl"))
     check_sampling(recipe, settings["sampler"], field_of(config, arm, "ssl"))
-    check_probes(config["protocols"], train_labels(config["benchmarks"]), blocks)
+    check_probes(config, f"the backbone of {arm}", blocks, has_patches=True)
     keyed = ssl_identity(recipe)
     unkeyed = {name: ssl[name] for name in (*UNKEYED_SSL, "init_from") if name in ssl}  # the key has its content
     inputs = {"pool": inventory, "subset": chosen}
@@ -128,12 +127,7 @@ def plan_arm(
         work=recipe.steps * recipe.batch_size,
         memory=images * 3.0 * recipe.cache_size**2,
     )
-    scores: dict[tuple[str, str], Stage] = {}
-    for name, benchmark in config["benchmarks"].items():
-        features = plan_features(name, benchmark, {"backbone": pretrain}, config, label)
-        for protocol, options in config["protocols"].items():
-            scores[name, protocol] = plan_score(name, protocol, options, features, config, label)
-    return Run(arm, seed, chosen, pretrain, scores)
+    return Run(arm, seed, chosen, pretrain, plan_probes(config, {"backbone": pretrain}, label))
 
 
 def plan_sample(arm: str, settings: Mapping[str, Any], seed: int, config: Mapping[str, Any], pools: Pools) -> Stage:
@@ -200,7 +194,8 @@ def plan_embed(
     pool = pools.open(settings["pool"], "pool")
     encoder = build(settings["encoder"], "encoder")
     check_reads(pool, encoder)
-    check_encoder(encoder, len(pool))
+    if like is None:  # else it has learned already
+        check_encoder(encoder, len(pool))
     return Stage(
         "embed",
         {"encoder": identity(settings["encoder"]), "dtype": config["embed"]["dtype"]},
@@ -227,38 +222,6 @@ def plan_cluster(settings: Mapping[str, Any], seed: int, config: Mapping[str, An
     )
 
 
-def plan_features(
-    name: str, benchmark_config: Mapping[str, Any], inputs: dict[str, Stage], config: Mapping[str, Any], label: str
-) -> Stage:
-    """Features of both splits of a benchmark."""
-    benchmark = _benchmark(canonical_json(benchmark_config), name)
-    n = len(benchmark.train) + len(benchmark.test)
-    return Stage(
-        "features",
-        {"train": benchmark.train.fingerprint, "test": benchmark.test.fingerprint, "dtype": config["embed"]["dtype"]},
-        inputs,
-        _runtime(config) | {"benchmark": benchmark_config, **_loading(config)},
-        f"{name}, {label}",
-        work=n,
-        memory=n * 4.0 * 1024,
-    )
-
-
-def plan_score(
-    benchmark: str, protocol: str, options: Mapping[str, Any], features: Stage, config: Mapping[str, Any], label: str
-) -> Stage:
-    """One protocol on one benchmark."""
-    return Stage(
-        "evaluate",
-        {"protocol": identity(options), "benchmark": benchmark},
-        {"features": features},
-        {"device": config["runner"]["device"]},
-        f"{protocol} on {benchmark}, {label}",
-        work=features.work,
-        memory=features.memory,
-    )
-
-
 def merge(base: Mapping[str, Any], diff: Mapping[str, Any], field: str) -> dict[str, Any]:
     """An arm's settings: its small diff over the defaults. A diff with a ``_target_`` replaces the whole node.
 
@@ -272,20 +235,6 @@ def merge(base: Mapping[str, Any], diff: Mapping[str, Any], field: str) -> dict[
         both_plain = isinstance(value, Mapping) and isinstance(base[name], Mapping) and "_target_" not in value
         merged[name] = merge(base[name], value, f"{field}.{name}") if both_plain else value
     return merged
-
-
-def train_labels(benchmarks: Mapping[str, Any]) -> dict[str, Any]:
-    """Labels of the training split of each benchmark."""
-    return {name: _benchmark(canonical_json(config), name).train.labels for name, config in benchmarks.items()}
-
-
-_benchmarks: dict[str, Any] = {}
-
-
-def _benchmark(config_json: str, name: str) -> Any:
-    if config_json not in _benchmarks:
-        _benchmarks[config_json] = build(json.loads(config_json), f"benchmarks.{name}")
-    return _benchmarks[config_json]
 
 
 def _runtime(config: Mapping[str, Any]) -> dict[str, Any]:

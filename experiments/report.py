@@ -1,15 +1,19 @@
-"""Write an experiment's folder: values.csv, table.md/.csv/.tex, figure.png, config.yaml, stages.json."""
+"""Write an experiment's folder: values.csv, table.md/.csv/.tex, figure.png, report.html, config.yaml, stages.json, run.json."""
 
 import csv
 import json
+import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
+from strata.curation.artifact import write_json
 from strata.experiments.cost import predict
 from strata.experiments.figure import draw
+from strata.experiments.html_report import write_html
 from strata.experiments.measured_figures import draw_measured
 from strata.experiments.measured_results import collect_measures, measured_tables
 from strata.experiments.plan import Plan
@@ -47,8 +51,11 @@ def write_report(plan: Plan, store: Store, config: Mapping[str, Any], folder: Pa
         draw(plan.name, plan, store, values, shown, folder / "figure.png")
     else:
         draw_measured(plan, store, values, config, folder / "figure.png")
+    write_json(folder / "run.json", {"command": os.environ.get("STRATA_COMMAND", " ".join(sys.argv))})
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(dict(config))))
-    (folder / "stages.json").write_text(json.dumps([_row(stage, store) for stage in plan.stages], indent=1) + "\n")
+    rows = ",\n".join(json.dumps(_row(stage, store)) for stage in plan.stages)  # a stage a line
+    (folder / "stages.json").write_text(f"[\n{rows}\n]\n")
+    write_html(plan, store, config, tables, provenance(plan, store), folder)
     return tables
 
 

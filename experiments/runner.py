@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from strata.experiments.cluster_client import ClusterClient
 from strata.experiments.cost import predict
 from strata.experiments.execute import describe, execute
 from strata.experiments.lock import Stopped
@@ -60,6 +61,7 @@ class Runner:
         workers: subprocesses at work at once; 0 runs every stage in this process, in its main thread.
         threads: threads of one stage. It is fixed, not derived from the machine: results repeat to the bit.
         log_dir: where the workers' own output goes.
+        cluster: where stages are sent instead, ``workers`` of them at once; see ``check_cluster``. Empty: nowhere.
     """
 
     store: Store
@@ -67,10 +69,11 @@ class Runner:
     workers: int
     threads: int
     log_dir: Path
+    cluster: dict[str, Any] = field(default_factory=dict)
     _local: threading.local = field(default_factory=threading.local)
     _stop: threading.Event = field(default_factory=threading.Event)  # set: nothing new is begun
     _starting: threading.Lock = field(default_factory=threading.Lock)
-    _workers: list[WorkerClient] = field(default_factory=list)
+    _workers: list[WorkerClient | ClusterClient] = field(default_factory=list)
     _status: dict[str, str] = field(default_factory=dict)
     _tracking_error: str = ""
 
@@ -161,17 +164,23 @@ class Runner:
                 del self._local.worker
             raise
 
-    def _worker(self) -> WorkerClient:
+    def _worker(self) -> WorkerClient | ClusterClient:
         """This thread's worker, started at its first stage."""
         if not hasattr(self._local, "worker"):
             with self._starting:  # so that none is started behind the back of _end_workers
                 if self._stop.is_set():
                     raise Stopped("the command is ending")
-                log = self.log_dir / f"worker-{os.getpid()}-{len(self._workers)}.log"
-                self._local.worker = WorkerClient(self.tracking, self.threads, log)
+                self._local.worker = self._new_worker()
                 self._workers.append(self._local.worker)
-        found: WorkerClient = self._local.worker
+        found: WorkerClient | ClusterClient = self._local.worker
         return found
+
+    def _new_worker(self) -> WorkerClient | ClusterClient:
+        if self.cluster:
+            jobs, locks = self.log_dir.parent / "jobs", self.store.root / "locks"
+            return ClusterClient(self.tracking, self.threads, jobs, locks, self.cluster, say)
+        log = self.log_dir / f"worker-{os.getpid()}-{len(self._workers)}.log"
+        return WorkerClient(self.tracking, self.threads, log)
 
     def _end_workers(self) -> None:
         self._stop.set()

@@ -13,6 +13,8 @@ from strata.experiments.plan import Plan
 from strata.experiments.runner import Runner
 from strata.experiments.store import Store
 
+JOBS = 64  # at once in a cluster's queue
+
 
 def plain(config: DictConfig) -> dict[str, Any]:
     """The config with interpolations resolved. A value that must be given and is not is an error naming it."""
@@ -38,7 +40,9 @@ def open_runner(config: dict[str, Any], store: Store, name: str) -> Runner:
     check_runs(config)
     runs = Path(config["paths"]["runs"]).absolute()
     tracking = {**config["wandb"], "group": name, "directory": str(runs / "wandb_files")}
-    return Runner(store, tracking, worker_count(config), config["runner"]["threads"], runs / "logs")
+    return Runner(
+        store, tracking, worker_count(config), config["runner"]["threads"], runs / "logs", config["runner"]["cluster"]
+    )
 
 
 def worker_count(config: dict[str, Any]) -> int:
@@ -46,6 +50,8 @@ def worker_count(config: dict[str, Any]) -> int:
     settings = config["runner"]
     if settings["workers"] != "auto":
         return int(settings["workers"])
+    if settings["cluster"]:
+        return JOBS
     return max(1, (os.cpu_count() or 1) // settings["threads"]) if settings["device"] == "cpu" else 1
 
 

@@ -16,7 +16,19 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-KINDS = ("pool", "embed", "cluster", "codebook", "sample", "pretrain", "features", "evaluate", "measure")
+KINDS = (
+    "pool",
+    "embed",
+    "cluster",
+    "codebook",
+    "extend",
+    "sample",
+    "update",
+    "pretrain",
+    "features",
+    "evaluate",
+    "measure",
+)
 
 
 @dataclass(frozen=True, eq=False)

@@ -64,6 +64,12 @@ class Store:
             )
         return found[0]
 
+    def kept(self, folder: Path) -> Stage:
+        """A finished folder as a stage that others can build on: it is never run again, whatever made it."""
+        stage = Stage(folder.parent.name, read_manifest(folder)["config"] or {}, label="kept")
+        stage.__dict__["key"] = folder.name  # not computed: the code that made it may have been another version
+        return stage
+
     def has(self, key: str) -> bool:
         """Whether exactly the stage of this key is here (an input made elsewhere need not be)."""
         return any((path / "manifest.json").is_file() for path in self.root.glob(f"*/{key}"))

@@ -12,6 +12,7 @@ from strata.curation.atlas.labels import label_name
 from strata.curation.atlas.page import embed_json
 from strata.curation.errors import DataError
 from strata.curation.pools.base import Pool, UnreadableItem
+from strata.curation.pools.quicklook import quicklook
 
 ID_LENGTH = 120  # characters of an id that are shown
 
@@ -22,7 +23,7 @@ class Items:
     Kinds: "image" (base64 of a WebP), "text", "unreadable" (why) and "id" (without a pool: nothing but the id).
 
     Args:
-        pool: items are PIL images or str; None shows ids only.
+        pool: items are PIL images, tiles or str; None shows ids only.
         ids: of each row; None: row numbers.
         labels: of each row, -1 for none, or None. label_names: of each label.
         copies: of each row in the subset; 0 means dropped.
@@ -72,8 +73,10 @@ class Items:
             return "text", _cut(" ".join(item.split()), self._characters)
         if isinstance(item, Image.Image):
             return "image", self._thumbnail(item)
+        if isinstance(item, np.ndarray) and item.ndim == 3:
+            return "image", self._thumbnail(quicklook(item))
         raise DataError(
-            f"row {row} of pool {self._pool.name!r} is a {type(item).__name__}; an atlas shows images and str"
+            f"row {row} of pool {self._pool.name!r} is a {type(item).__name__}; an atlas shows images, tiles and str"
         )
 
     def _thumbnail(self, image: Image.Image) -> str:

@@ -166,12 +166,16 @@ class PCAEncoder(ABC):
             pca.save(state, self.describe())
         self._pca = PCA.load(state, self.describe())
 
-    def _sample(self, pool: Pool) -> Int[np.ndarray, "n d"]:
-        count = min(self.fit_rows, len(pool))
+    def fitted_rows(self, pool: Pool) -> Int[np.ndarray, " n"]:
+        """The rows of a pool that PCA is fitted on: ascending, at most ``fit_rows``."""
         rows = np.arange(len(pool))
-        if count < len(pool):
-            rows = np.sort(np.random.default_rng(self.random_state).choice(len(pool), count, replace=False))
-        with progress(count, f"fit {self.name}", "images") as bar:
+        if self.fit_rows < len(pool):
+            rows = np.sort(np.random.default_rng(self.random_state).choice(len(pool), self.fit_rows, replace=False))
+        return rows
+
+    def _sample(self, pool: Pool) -> Int[np.ndarray, "n d"]:
+        rows = self.fitted_rows(pool)
+        with progress(len(rows), f"fit {self.name}", "items") as bar:
             descriptors = []
             for row in rows.tolist():
                 descriptors.append(self.transform(pool[row]).flatten().numpy())

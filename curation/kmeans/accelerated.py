@@ -102,7 +102,8 @@ def _begin(
         return seed(points, weight)
     few = min(n_iter, _SAMPLE_ITERATIONS)
     run = NearPass(light[0], k, scaled(light[1])[0], tile)
-    return _descend(run, seed(*light), rng, few, tol, empty, None)[0]
+    found = _descend(run, seed(*light), rng, few, tol, empty, None)[0]
+    return points.share(k).part_of(found, run.share)
 
 
 def _descend(
@@ -115,9 +116,9 @@ def _descend(
     on_iteration: Callable[[], object] | None,
 ) -> tuple[Float[np.ndarray, "k d"], list[float]]:
     """Centroids after at most ``n_iter`` updates, the last one to the means, and the inertia before each."""
-    points, k = run.points, len(centroids)
+    points, k = run.points, run.k
     square = total_square(points, run.weight)
-    near = k >= _LISTS and points.device.type == "cpu"
+    near = k >= _LISTS and points.device.type == "cpu" and not points.shared  # lists are of all centroids
     history: list[float] = []
     going = n_iter > 0
     while going:

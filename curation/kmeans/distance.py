@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from strata.curation.kmeans.match import TILE, Match, Target, has_bfloat16, match
-from strata.curation.kmeans.points import Points
+from strata.curation.kmeans.points import STEP, Points
 
 _CHUNK = 1 << 20  # elements of a float64 temporary
 
@@ -171,6 +171,17 @@ def squared_distances(
     out = np.empty(points.n)
     for start, stop in points.steps(0, points.n):
         out[start:stop] = _tree_sum_of_squares(points.exact(start, stop) - centroids[labels[start:stop]])
+    return out
+
+
+def exact_distances(
+    points: Points, rows: Int[np.ndarray, " m"], centroids: Float[np.ndarray, "k d"], labels: Int[np.ndarray, " m"]
+) -> Float[np.ndarray, " m"]:
+    """The same of given rows."""
+    out = np.empty(len(rows))
+    for low in range(0, len(rows), STEP):
+        part = slice(low, low + STEP)
+        out[part] = _tree_sum_of_squares(points.exact_rows(rows[part]) - centroids[labels[part]])
     return out
 
 

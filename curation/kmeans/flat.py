@@ -12,11 +12,11 @@ from numpy.typing import ArrayLike, NDArray
 from strata.curation.errors import ConfigError, DataError
 from strata.curation.kmeans.accelerated import accelerated, pays
 from strata.curation.kmeans.checkpoints import RunState
-from strata.curation.kmeans.distance import squared_distances
 from strata.curation.kmeans.init import InitName, initial_centroids
 from strata.curation.kmeans.lloyd import LloydResult, lloyd
 from strata.curation.kmeans.match import TILE
 from strata.curation.kmeans.memory import parse_memory
+from strata.curation.kmeans.parts import distances_to_own
 from strata.curation.kmeans.points import DTypeName, Metric, Points, as_points
 
 Algorithm = Literal["auto", "lloyd", "accelerated"]
@@ -27,7 +27,7 @@ Seed = int | np.random.SeedSequence | None
 class KMeansResult:
     """A clustering: every point has the label of its nearest centroid."""
 
-    centroids: Float[np.ndarray, "k d"]  # float32, or float64 if the dtype is
+    centroids: Float[np.ndarray, "k d"]  # float32, or float64 if the dtype is; this process's part where shared out
     labels: Int[np.ndarray, " n"]  # int32
     squared_distances: Float[np.ndarray, " n"]  # float64, to the centroid of its label (cosine: of normalized rows)
     inertia: float  # weighted sum of the squared distances
@@ -96,7 +96,7 @@ def kmeans(
         if best is None or run.history[-1] < best.history[-1]:
             best = run
     assert best is not None
-    distance = squared_distances(points, best.centroids, best.labels)
+    distance = distances_to_own(points, best.centroids, points.share(n_clusters), best.labels)
     inertia = points.sum(distance if weight is None else distance * weight)
     if warn:
         warn_of_empty(points.counts(best.labels, n_clusters))
@@ -121,7 +121,7 @@ def _run(
     centroids = initial_centroids(points, k, how, rng, options["weight"]) if begun is None else begun[0]
     if state is not None and begun is None:
         state.save(centroids, [])
-    return lloyd(points, centroids, **options)
+    return lloyd(points, centroids, k=k, **options)
 
 
 def warn_of_empty(counts: Int[np.ndarray, " k"], name: str = "k-means") -> None:

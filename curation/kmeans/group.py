@@ -134,26 +134,36 @@ class Group:
         labels = labels.astype(np.int64)
         rows = np.arange(first, first + len(labels))
         if self.size > 1:
-            owner = labels % self.size
-            order = np.argsort(owner, kind="stable")
-            lengths = np.bincount(owner, minlength=self.size)
-            matrix = self.concatenated(lengths[None])
-            rows, labels = (self._exchange(values[order], lengths, matrix[:, self.rank]) for values in (rows, labels))
+            rows, labels = self.sent(labels % self.size, rows, labels)
         order = np.argsort(labels, kind="stable")
         ends = np.cumsum(np.bincount(labels, minlength=count))
         parts = np.split(rows[order], ends[:-1])
         return {number: parts[number] for number in range(self.rank, count, self.size)}
 
+    def sum_on(self, values: Int[np.ndarray, "..."], rank: int) -> Int[np.ndarray, "..."]:
+        """Sum over the processes of whole numbers of the same shape, on one of them; others get nothing of use."""
+        if self.size == 1:
+            return values
+        tensor = self._tensor(values)
+        dist.reduce(tensor, rank)
+        total: NDArray[Any] = tensor.cpu().numpy()
+        return total
+
+    def sent(self, to: Int[np.ndarray, " m"], *arrays: NDArray[Any]) -> list[NDArray[Any]]:
+        """Each of the ``m`` items of the arrays goes to a process; returns those that came, by sender, in their order."""
+        order = np.argsort(to, kind="stable")
+        lengths = np.bincount(to, minlength=self.size)
+        incoming = self.concatenated(lengths[None])[:, self.rank]
+        return [self._exchange(values[order], lengths, incoming) for values in arrays]
+
     def barrier(self) -> None:
         """Wait for all."""
         self.count(0)
 
-    def _exchange(
-        self, values: NDArray[np.int64], lengths: NDArray[np.int64], incoming: NDArray[np.int64]
-    ) -> NDArray[np.int64]:
-        out = self._tensor(np.empty(int(incoming.sum()), np.int64))
+    def _exchange(self, values: NDArray[Any], lengths: NDArray[np.int64], incoming: NDArray[np.int64]) -> NDArray[Any]:
+        out = self._tensor(np.empty((int(incoming.sum()), *values.shape[1:]), values.dtype))
         dist.all_to_all_single(out, self._tensor(values), incoming.tolist(), lengths.tolist())
-        received: NDArray[np.int64] = out.cpu().numpy()
+        received: NDArray[Any] = out.cpu().numpy()
         return received
 
     def _reduce(self, values: NDArray[Any], operation: Any) -> NDArray[Any]:

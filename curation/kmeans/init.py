@@ -26,7 +26,7 @@ def initial_centroids(
     rng: np.random.Generator,
     weight: Weight = None,
 ) -> Float[np.ndarray, "k d"]:
-    """Centroids [k, d] to start Lloyd's iterations from, in the dtype of the centroids.
+    """Centroids [k, d] to start Lloyd's iterations from, in the dtype of the centroids; or this process's part of them.
 
     Args:
         points: the data.
@@ -50,7 +50,7 @@ def initial_centroids(
             raise ConfigError(
                 "hierarchy.init", f"array of shape {given.shape}", f"give finite centroids ({k}, {points.d})"
             )
-        return given.astype(points.numpy_dtype)
+        return given[points.share(k).own].astype(points.numpy_dtype)
     if init in ("auto", "k-means++"):
         rows = plus_plus(points, k, rng, weight)
     elif init == "random":
@@ -59,7 +59,7 @@ def initial_centroids(
         rows = _scalable(points, k, rng, weight)
     else:
         raise ConfigError("hierarchy.init", f"{init!r} is unknown", f"use one of {get_args(InitName)} or an array")
-    return points.rows_anywhere(rows).astype(points.numpy_dtype)
+    return points.rows_anywhere(rows[points.share(k).own]).astype(points.numpy_dtype)
 
 
 def _random(n: int, k: int, rng: np.random.Generator, weight: Weight) -> NDArray[np.int64]:

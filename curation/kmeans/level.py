@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from strata.curation.kmeans.checkpoints import Checkpoints, RunState
-from strata.curation.kmeans.distance import assign, squared_distances
 from strata.curation.kmeans.flat import warn_of_empty
+from strata.curation.kmeans.parts import nearest_of_all
 from strata.curation.kmeans.points import Points
 from strata.curation.kmeans.resample import ResampleBy, resampled_rows
 from strata.curation.kmeans.two_step import Settings, cluster, spawned
@@ -19,7 +19,7 @@ from strata.curation.progress import progress
 class LevelFit:
     """The clustering of one level's inputs, and how each of its k-means runs went."""
 
-    centroids: Float[np.ndarray, "k d"]
+    centroids: Float[np.ndarray, "k d"]  # this process's part where they are shared out
     labels: Int[np.ndarray, " n"]  # int32, nearest centroid of each input
     squared_distances: Float[np.ndarray, " n"]
     inertia: float  # of all inputs to the centroids returned
@@ -51,6 +51,7 @@ def fit_level(
     kept after each run, and inside it, as ``state_name``; what is there is gone on from.
     """
     began = time.perf_counter()
+    share = points.share(n_clusters * n_splits)
     total, first, run_name = n_clusters * n_splits, 0, f"{state_name}-run"
     inertias: list[float] = []
     n_iter: list[int] = []
@@ -58,12 +59,11 @@ def fit_level(
     with progress(
         (1 + n_resamples) * settings.n_iter, name, "iteration", disable=not verbose or points.group.rank > 0
     ) as bar:
-        found = None if checkpoints is None else checkpoints.load(state_name)
+        found = None if checkpoints is None else checkpoints.load(state_name, share)
         if found is not None:
             centroids, past = found
             inertias, n_iter, history, first = past["inertias"], past["n_iter"], past["history"], past["run"] + 1
-            labels = assign(points, centroids)
-            distances = squared_distances(points, centroids, labels)
+            labels, distances = nearest_of_all(points, centroids, share)
         for step in range(first, n_resamples + 1):
             bar.update(step * settings.n_iter - bar.n)  # what an early stop has saved
             light, own_seed = points, spawned(seed, 0)
@@ -71,18 +71,18 @@ def fit_level(
                 rng = np.random.default_rng(spawned(seed, step, 0))
                 rows = resampled_rows(points, labels, distances, total, resample_size, resample_by, total, rng)
                 light, own_seed = points.subset(rows, points.group.worth(len(rows))), spawned(seed, step, 1)
-            state = None if checkpoints is None else RunState(checkpoints, f"{run_name}{step}")
+            run_share = light.share(n_clusters)
+            state = None if checkpoints is None else RunState(checkpoints, f"{run_name}{step}", run_share)
             run = cluster(light, n_clusters, n_splits, settings, own_seed, bar.update, state)
-            centroids, labels, distances = run.centroids, run.labels, run.squared_distances
+            centroids, labels, distances = share.part_of(run.centroids, run_share), run.labels, run.squared_distances
             if step > 0:
-                labels = assign(points, centroids)
-                distances = squared_distances(points, centroids, labels)
+                labels, distances = nearest_of_all(points, centroids, share)
             inertias.append(points.sum(distances))
             n_iter.append(run.n_iter)
             history.append(run.history)
             if checkpoints is not None:
                 past = {"run": step, "inertias": inertias, "n_iter": n_iter, "history": history}
-                checkpoints.save(state_name, centroids, past)
+                checkpoints.save(state_name, centroids, past, share)
                 checkpoints.remove(f"{run_name}{step}")
         bar.update(bar.total - bar.n)
     counts = points.counts(labels, total)

@@ -11,8 +11,9 @@ from jaxtyping import Float, Int
 
 from strata.curation.kmeans.bounds import Bounds
 from strata.curation.kmeans.checkpoints import RunState
-from strata.curation.kmeans.distance import CentroidTable, make_table, squared_distances
+from strata.curation.kmeans.distance import CentroidTable, make_table
 from strata.curation.kmeans.match import TILE
+from strata.curation.kmeans.parts import distances_to_own, move_sums, nearest_of_all
 from strata.curation.kmeans.points import Points
 from strata.curation.kmeans.sums import ClusterSums, total_square
 
@@ -34,6 +35,7 @@ def lloyd(
     points: Points,
     centroids: Float[np.ndarray, "k d"],
     *,
+    k: int | None = None,
     n_iter: int = 50,
     tol: float = 0.0,
     weight: Weight = None,
@@ -47,6 +49,7 @@ def lloyd(
     Args:
         points: the data.
         centroids: where to start, [k, d].
+        k: number of centroids, where ``centroids`` are only this process's part of them (see ``Points.share``).
         n_iter: most updates.
         tol: stop when the squared movement of all centroids is at most tol times the mean variance of a feature
             (as scikit-learn). With 0 it stops only when no label changes any more: more updates would change nothing.
@@ -61,7 +64,7 @@ def lloyd(
     square = total_square(points, weight)
     total_weight = points.total if weight is None else float(weight.sum())
     stop_below = tol * square / points.scale**2 / max(total_weight, 1e-300) / points.d
-    run = Pass(points, len(centroids), weight, tile)
+    run = Pass(points, len(centroids) if k is None else k, weight, tile)
     begun = None if state is None else state.load()
     centroids, history = (centroids, []) if begun is None else begun
     run.assign(centroids)
@@ -71,7 +74,7 @@ def lloyd(
         updated = run.sums.means(points, centroids)
         if empty == "repair" and (run.sums.masses == 0).any():
             updated = repaired(points, updated, run.bounds.labels, run.sums, weight)
-        moved = float(np.square(updated.astype(np.float64) - centroids).sum())
+        moved = float(run.share.gathered(np.square(updated.astype(np.float64) - centroids).sum(1)).sum())
         centroids = updated
         changed = run.assign(centroids)
         history.append(run.sums.inertia(points, centroids, square) * unit)
@@ -93,13 +96,16 @@ class Pass:
 
     def __init__(self, points: Points, k: int, weight: Weight, tile: int = TILE) -> None:
         self.points, self.k, self.weight, self.tile = points, k, weight, tile
+        self.share = points.share(k)
         self.bounds = Bounds(points.n)
-        self.own = ClusterSums.zeros(k, points.d, points.total, weight)  # of the rows of this process
+        self.own = ClusterSums.zeros(self.share, points.d, points.total, weight)  # of the rows of this process
         self.sums = self.own  # of all rows, after ``gather``
         self._table: CentroidTable | None = None
 
     def assign(self, centroids: Float[np.ndarray, "k d"]) -> int:
         """Label all points with their nearest centroid and bring the sums up to date; returns how many changed."""
+        if not self.share.is_whole:
+            return self._assign_parts(centroids)
         table = make_table(self.points, centroids)
         drift = self.bounds.drift(self._table, table, self.k)
         changed = 0
@@ -109,6 +115,13 @@ class Pass:
             changed += self.move(start, stop, before)
         self._table = table
         return self.gather(changed)
+
+    def _assign_parts(self, centroids: Float[np.ndarray, "s d"]) -> int:
+        """The same where each process holds a part of the centroids, without bounds."""
+        before = self.bounds.labels
+        self.bounds.labels, _ = nearest_of_all(self.points, centroids, self.share, tile=self.tile)
+        move_sums(self.points, self.own, before, self.bounds.labels, self.weight)
+        return self.gather(int((before != self.bounds.labels).sum()))
 
     def gather(self, changed: int) -> int:
         """Add up the sums of all processes, and how many labels changed."""
@@ -145,7 +158,8 @@ def repaired(
     weight: Weight,
 ) -> Float[np.ndarray, "k d"]:
     """Move the centroids of empty clusters to the points that are farthest from their own centroids."""
-    distance = squared_distances(points, centroids, labels)
+    share = sums.share
+    distance = distances_to_own(points, centroids, share, labels)
     if weight is not None:
         distance *= weight > 0
     empty = np.flatnonzero(sums.masses == 0)
@@ -154,6 +168,7 @@ def repaired(
     rows = points.group.concatenated(farthest + points.first)
     order = np.argsort(-far, kind="stable")[: len(empty)]
     rows = rows[order][far[order] > 0]  # none left to move to: fewer distinct points than clusters
-    repaired = centroids.copy()
-    repaired[empty[: len(rows)]] = points.rows_anywhere(rows)
+    repaired, empty = centroids.copy(), empty[: len(rows)]
+    own = (empty >= share.own.start) & (empty < share.own.stop)
+    repaired[empty[own] - share.own.start] = points.rows_anywhere(rows[own])
     return repaired

@@ -16,6 +16,7 @@ from strata.curation.device import resolve_device
 from strata.curation.errors import ConfigError, DataError
 from strata.curation.kmeans.group import ALONE, Group
 from strata.curation.kmeans.memory import ReadAhead
+from strata.curation.kmeans.share import Share
 from strata.curation.kmeans.source import BLOCK, TakenRows, as_source, release, take_rows
 
 Metric = Literal["euclidean", "cosine"]
@@ -44,6 +45,8 @@ class Points:
         memory: bytes that may be held of the rows (the default is ``CACHE_BYTES``). Centered rows that need more than
             half of it are made block by block in each pass, read ahead by a thread, and memory maps give their pages
             back. Besides it there are the centroids, 24 bytes per row, and the products of a tile per thread.
+        shared: centroids are shared out over the group (see ``strata.curation.kmeans.share``): what k-means takes and
+            gives as [k, d] is then the part of this process.
 
     Raises:
         ConfigError: an unknown metric, dtype or device, or X is not a matrix.
@@ -60,13 +63,14 @@ class Points:
         device: str = "auto",
         group: Group = ALONE,
         memory: int | None = None,
+        shared: bool = False,
     ) -> None:
         if metric not in get_args(Metric):
             raise ConfigError("hierarchy.metric", f"{metric!r} is unknown", f"use one of {get_args(Metric)}")
         self.source = as_source(X)
         self.metric: Metric = metric
         self.total, self.d = self.source.shape
-        self.group = group
+        self.group, self.shared = group, shared
         self.first, stop = group.span(self.total)
         self.n = stop - self.first
         self.dtype = _dtype(dtype, self.source.read(0, 1).dtype)
@@ -74,7 +78,9 @@ class Points:
         self.screen: torch.dtype | None = None  # of the products that screen; found out as they are made
         held = self.n * self.d * self.dtype.itemsize
         self.fits = held <= CACHE_BYTES if memory is None else 2 * held <= memory
-        self.center, self.scale = self._measure()
+        self.center, reach = self._measure()
+        self.scale = 2.0 ** -math.frexp(reach)[1] if reach > 0 else 1.0
+        self.reach = reach * self.scale  # largest centered value, 0.5 to 1; 0 where all rows are the same
         self._cache: list[Tensor] | None = None
         if self.fits:
             self._cache = [self._center_block(*block) for block in self.blocks()]
@@ -84,6 +90,10 @@ class Points:
         """Row ranges (start, stop) of the fixed blocks."""
         for start in range(0, self.n, BLOCK):
             yield start, min(start + BLOCK, self.n)
+
+    def share(self, k: int) -> Share:
+        """Which of ``k`` centroids this process holds."""
+        return Share(k, self.group if self.shared else ALONE)
 
     @property
     def first_block(self) -> int:
@@ -130,7 +140,8 @@ class Points:
             take_rows(self.source, rows) if group.size == 1 else TakenRows(self.source, rows, *group.span(len(rows)))
         )
         self._release(self.source.read(0, 1))
-        return type(self)(taken, metric=self.metric, dtype=dtype, device=str(self.device), group=group)
+        device = str(self.device)
+        return type(self)(taken, metric=self.metric, dtype=dtype, device=device, group=group, shared=self.shared)
 
     def fingerprint(self) -> str:
         """Hash of shape, type and values of the rows as given, the same for any number of processes: one more pass."""
@@ -191,7 +202,7 @@ class Points:
         return out
 
     def _measure(self) -> tuple[NDArray[np.float64], float]:
-        """Mean of the rows, and the power of two that brings all centered values into [-1, 1]."""
+        """Mean of the rows, and the largest value less the mean."""
         low, high = np.full(self.d, np.inf), np.full(self.d, -np.inf)
         totals, error = [np.zeros(self.d)], None
         try:
@@ -216,7 +227,7 @@ class Points:
             raise DataError(
                 f"X has values up to {max(high.max(), -low.min()):.1e}, too large for dtype=float32; divide it"
             )
-        return center, 2.0 ** -math.frexp(reach)[1] if reach > 0 else 1.0
+        return center, reach
 
 
 def _temper(rows: NDArray[np.float64]) -> None:

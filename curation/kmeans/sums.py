@@ -19,22 +19,28 @@ from torch import Tensor
 
 from strata.curation.kmeans.parallel import for_each
 from strata.curation.kmeans.points import Points
+from strata.curation.kmeans.share import Share
 
 
 @dataclass
 class ClusterSums:
-    """Sums of the centered rows and of the weights of each cluster, on a grid; processes may add theirs up."""
+    """Sums of the centered rows and of the weights of each cluster, on a grid; processes may add theirs up.
+
+    Where centroids are shared out the sums of rows are those of this process's part; the weights are of all clusters.
+    """
 
     grid: float  # whole numbers per unit
-    totals: Int[np.ndarray, "k d"]  # int64, times ``grid``
+    totals: Int[np.ndarray, "s d"]  # int64, times ``grid``
     masses: Int[np.ndarray, " k"]  # int64, times ``grid`` if weighted, else counts
     weighted: bool
+    share: Share
 
     @classmethod
-    def zeros(cls, k: int, d: int, n: int, weight: Float[np.ndarray, " n"] | None = None) -> Self:
+    def zeros(cls, share: Share, d: int, n: int, weight: Float[np.ndarray, " n"] | None = None) -> Self:
         """Nothing added yet; ``n`` rows will be at most. Weights are scaled so that the largest is at most 1."""
         bits = 62 - math.ceil(math.log2(n + 1))
-        return cls(2.0**bits, np.zeros((k, d), np.int64), np.zeros(k, np.int64), weight is not None)
+        own = share.own.stop - share.own.start
+        return cls(2.0**bits, np.zeros((own, d), np.int64), np.zeros(share.k, np.int64), weight is not None, share)
 
     @property
     def weights(self) -> Float[np.ndarray, " k"]:
@@ -78,7 +84,7 @@ class ClusterSums:
 
     def of_all(self, points: Points) -> "ClusterSums":
         """The sums over all processes."""
-        if points.group.size == 1:
+        if points.group.size == 1 or not self.share.is_whole:
             return self
         return replace(self, totals=points.group.sum(self.totals), masses=points.group.sum(self.masses))
 
@@ -87,8 +93,9 @@ class ClusterSums:
 
         Cosine: means are normalized; one whose points cancel out keeps its previous direction.
         """
-        full = self.masses > 0
-        means = self.totals / self.grid / np.where(full, self.weights, 1)[:, None] / points.scale + points.center
+        full = self.masses[self.share.own] > 0
+        weights = np.where(full, self.weights[self.share.own], 1)
+        means = self.totals / self.grid / weights[:, None] / points.scale + points.center
         if points.metric == "cosine":
             norms = np.sqrt(np.square(means).sum(1))
             full &= norms > 1e-12
@@ -99,8 +106,9 @@ class ClusterSums:
     def inertia(self, points: Points, centroids: Float[np.ndarray, "k d"], total_square: float) -> float:
         """Sum of squared distances to the centroids, sum |x|^2 - 2 sum c.S + sum n |c|^2: no pass over the points."""
         c = points.center_values(np.asarray(centroids, np.float64))
-        value = total_square - 2 * (c * (self.totals / self.grid)).sum() + (np.square(c).sum(1) * self.weights).sum()
-        return max(0.0, float(value)) / points.scale**2
+        # One number per cluster first: the sum over them is then the same wherever the clusters lie.
+        own = np.square(c).sum(1) * self.weights[self.share.own] - 2 * (c * (self.totals / self.grid)).sum(1)
+        return max(0.0, float(total_square + self.share.gathered(own).sum())) / points.scale**2
 
 
 @numba.njit(nogil=True, cache=True)

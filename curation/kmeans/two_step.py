@@ -8,9 +8,9 @@ from jaxtyping import Float, Int
 
 from strata.curation.allocation import allocate
 from strata.curation.kmeans.checkpoints import RunState
-from strata.curation.kmeans.distance import assign, squared_distances
 from strata.curation.kmeans.flat import Algorithm, KMeansResult, kmeans
 from strata.curation.kmeans.init import InitName
+from strata.curation.kmeans.parts import nearest_of_all
 from strata.curation.kmeans.points import Points
 
 
@@ -55,8 +55,7 @@ def cluster(
     if n_splits == 1:
         return first
     centroids = _split(points, first.labels, n_clusters, n_splits, settings, seed)
-    labels = assign(points, centroids)
-    distances = squared_distances(points, centroids, labels)
+    labels, distances = nearest_of_all(points, centroids, points.share(n_clusters * n_splits))
     return replace(
         first, centroids=centroids, labels=labels, squared_distances=distances, inertia=points.sum(distances)
     )
@@ -88,7 +87,13 @@ def _split(
         for number, rows in points.group.deal(labels, points.first, n_clusters).items()
         if parts[number]
     ]
-    split = points.group.concatenated(np.concatenate([np.empty((0, points.d), points.numpy_dtype), *centroids]))
+    own = np.concatenate([np.empty((0, points.d), points.numpy_dtype), *centroids])
+    if points.shared:
+        mine = np.arange(points.group.rank, n_clusters, points.group.size)
+        first = (np.cumsum(parts) - parts)[mine]
+        within = np.arange(len(own)) - np.repeat(np.cumsum(parts[mine]) - parts[mine], parts[mine])
+        return points.share(int(parts.sum())).redistributed(own, np.repeat(first, parts[mine]) + within)
+    split = points.group.concatenated(own)
     owner = np.repeat(np.arange(n_clusters), parts)
     order = np.lexsort((owner, owner % points.group.size))  # as the processes have given them
     return split[np.argsort(order)]

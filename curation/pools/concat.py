@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from strata.curation.errors import ConfigError
 from strata.curation.pools.base import Pool, UnreadableItem
-from strata.curation.pools.content import Kind, encoded_of, file_of, kind_of, line_of
+from strata.curation.pools.content import Kind, encoded_of, file_of, kind_of, line_of, valid_of
 from strata.curation.pools.fingerprint import digest_json
 from strata.curation.pools.items import check_row, pool_name
 
@@ -82,6 +82,11 @@ class ConcatPool:
         """The item's line of JSON, if it is one."""
         part, local = self._where(row)
         return line_of(self._pools[part], local)
+
+    def valid(self, row: int) -> NDArray[np.bool_] | None:
+        """Where a tile has data; see ``content.py``."""
+        part, local = self._where(row)
+        return valid_of(self._pools[part], local)
 
     def _where(self, row: int) -> tuple[int, int]:
         """Which pool a row lies in, and its row there."""

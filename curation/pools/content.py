@@ -1,20 +1,23 @@
 """What the items of a pool are, and how to get at them as they were stored.
 
-Most pools hold images. Others say so with an attribute ``kind``, and their ``pool[row]`` is a ``str`` or a vector. Three
-methods are optional: ``encoded(row)``, the image or UTF-8 text as stored, ``file(row)``, the item's own file, and
-``line(row)``, its line of JSON.
+Most pools hold images. Others say so with an attribute ``kind``, and their ``pool[row]`` is a ``str`` or a vector. Four
+methods are optional: ``encoded(row)``, the image or UTF-8 text as stored, ``file(row)``, the item's own file,
+``line(row)``, its line of JSON, and ``valid(row)``, where a tile has data.
 """
 
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from strata.curation.errors import ConfigError
 
-Kind = Literal["images", "text", "vectors"]
+Kind = Literal["images", "text", "vectors", "tiles"]
 
 
 def kind_of(pool: Any) -> Kind:
-    """What ``pool[row]`` is: "images" (PIL, RGB), "text" (str) or "vectors" (float [d])."""
+    """What ``pool[row]`` is: "images" (PIL, RGB), "text" (str), "vectors" (float [d]) or "tiles" ([bands, h, w])."""
     kind: Kind = getattr(pool, "kind", "images")
     return kind
 
@@ -37,6 +40,13 @@ def file_of(pool: Any, row: int) -> Path | None:
     return path
 
 
+def valid_of(pool: Any, row: int) -> NDArray[np.bool_] | None:
+    """Where a tile has data, bool [h, w], or None where its pool knows of no missing pixels."""
+    method = getattr(pool, "valid", None)
+    valid: NDArray[np.bool_] | None = None if method is None else method(row)
+    return valid
+
+
 def line_of(pool: Any, row: int) -> bytes | None:
     """The line of JSON that an item is in its file, or None where it is none."""
     method = getattr(pool, "line", None)
@@ -52,6 +62,7 @@ def check_reads(pool: Any, encoder: Any) -> None:
             "images": "use e.g. encoder=hog_color, or encoder=timm",
             "text": "use encoder=hashed_text, or encoder=sentence",
             "vectors": "use encoder=none",
+            "tiles": "use encoder=band_pca, or encoder=backbone with a network of as many bands",
         }[kind]
         raise ConfigError("encoder", f"{encoder.name} reads {reads}, and pool {pool.name!r} holds {kind}", fix)
 

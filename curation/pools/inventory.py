@@ -44,7 +44,7 @@ def take_inventory(
 
     ``items.parquet``: row int64, id string, label int64 (-1 = none), for all items. ``unreadable.json``: a list of
     {row, id, why}. Manifest: name, n, n_unreadable, fingerprint, pool (``describe()``), label_names, items ("images",
-    "text" or "vectors"), and image_size {width: [min, max], height: [min, max]} in pixels, or text_length [min, max]
+    "text", "vectors" or "tiles"), and image_size {width: [min, max], height: [min, max]} in pixels, or text_length [min, max]
     in characters.
 
     Args:
@@ -153,6 +153,8 @@ class _Rows:
             return Probe(row, 0, 0, error.why)
         if isinstance(item, str):
             return Probe(row, len(item), 1, None)
+        if isinstance(item, np.ndarray) and item.ndim == 3:
+            return Probe(row, item.shape[2], item.shape[1], None)
         width, height = item.size if isinstance(item, Image.Image) else (0, 0)  # points have no size in pixels
         return Probe(row, width, height, None)
 

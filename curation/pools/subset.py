@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from strata.curation.errors import ConfigError, DataError
 from strata.curation.paths import resolve_data_path
 from strata.curation.pools.base import Pool, UnreadableItem
-from strata.curation.pools.content import Kind, encoded_of, file_of, kind_of, line_of
+from strata.curation.pools.content import Kind, encoded_of, file_of, kind_of, line_of, valid_of
 from strata.curation.pools.fingerprint import digest_json
 from strata.curation.pools.items import check_row, pool_name, unique_ids
 
@@ -67,6 +67,10 @@ class SubsetPool:
     def line(self, row: int) -> bytes | None:
         """The item's line of JSON, if it is one."""
         return line_of(self._pool, int(self._rows[check_row(row, len(self))]))
+
+    def valid(self, row: int) -> NDArray[np.bool_] | None:
+        """Where a tile has data; see ``content.py``."""
+        return valid_of(self._pool, int(self._rows[check_row(row, len(self))]))
 
     @property
     def rows(self) -> NDArray[np.int64]:

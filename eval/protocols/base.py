@@ -1,9 +1,9 @@
-"""What every protocol is: typed options, an id with a version, and scores from a features folder alone."""
+"""What every protocol is: typed options, an id with a version, and scores from features alone."""
 
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,37 +11,67 @@ import numpy as np
 import torch
 from jaxtyping import Int
 
-from strata.curation.artifact import read_manifest
 from strata.curation.device import resolve_device
-from strata.eval.accuracy import mean_per_class, top1
-from strata.eval.features import Features
+from strata.curation.errors import DataError
+from strata.eval.accuracy import Estimate, mean_per_class, top1
+from strata.eval.features import FeatureFolders, Features, describe_features
 from strata.eval.scores import Score, write_scores
 
 
 @dataclass
 class Result:
-    """What a protocol found: numbers, and the columns of ``predictions.parquet``."""
+    """What a protocol found.
+
+    Attributes:
+        scores: numbers.
+        predictions: the columns of ``predictions.parquet``.
+        about: JSON-able; with ``predictions`` all that ``Protocol.score`` needs. Empty if it cannot score again.
+        label_names: of the classes, for ``per_class.parquet``.
+    """
 
     scores: list[Score]
     predictions: dict[str, Any]
+    about: dict[str, Any] = field(default_factory=dict)
+    label_names: list[str] = field(default_factory=list)
 
 
 class Protocol(ABC):
     """Base of the protocols, which are dataclasses: a field per option, checked in ``__post_init__``.
 
-    A new protocol sets ``id`` and ``version``, and writes ``evaluate``. Raise the version when a number may move.
+    A new protocol sets ``id`` and ``version``, and writes ``evaluate``. Raise ``version`` when a number may move, and
+    ``predictions_version`` too unless only the way from predictions to scores changed: then old ones can be rescored.
+
+    Attributes:
+        tasks: kinds of benchmark that it scores (``Benchmark.task``): "classification", "segmentation", "depth", "retrieval".
+        needs: fields of the benchmark that must not be empty: "shifts", "groups".
     """
 
     id: ClassVar[str]
     version: ClassVar[int]
+    predictions_version: ClassVar[int] = 1
+    tasks: ClassVar[tuple[str, ...]] = ("classification",)
+    needs: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def patches(self) -> int:
+        """Of how many of the last blocks it reads patch tokens: they are stored only where a protocol asks for them."""
+        return 0
 
     @abstractmethod
-    def evaluate(self, features: str | Path, benchmark: str, device: torch.device) -> Result:
+    def evaluate(self, features: FeatureFolders, benchmark: str, device: torch.device) -> Result:
         """Fit on the "train" split, choose nothing on the "test" split, and score the latter once."""
+
+    def score(self, predictions: Mapping[str, Any], about: Mapping[str, Any]) -> list[Score]:
+        """The scores of stored predictions, from nothing else. ``evaluate`` calls it too.
+
+        Raises:
+            DataError: this protocol keeps too little for that.
+        """
+        raise DataError(f"{self.id}-v{self.version} cannot score stored predictions; run the evaluation again")
 
     def run(
         self,
-        features: str | Path,
+        features: FeatureFolders,
         out: str | Path,
         *,
         benchmark: str = "",
@@ -53,25 +83,38 @@ class Protocol(ABC):
         """Evaluate a features folder and write a scores folder.
 
         Args:
-            features: made by ``extract_features``; nothing else is read.
+            features: made by ``extract_features``, a folder or one for each split; nothing else is read.
             out: the folder to make. Must not exist yet.
             benchmark: its name in the scores; default: the name of the test pool.
             device: "auto" takes a GPU if there is one.
             key: content key of the stage; ``inputs`` and ``config``: see ``create_artifact``.
 
         Raises:
-            ConfigError: an option does not fit the features (``protocol.<option>``). DataError: not a features folder.
+            ConfigError: an option does not fit the features (``protocol.<option>``). DataError: not a features folder,
+                or labels outside its classes.
         """
-        manifest = read_manifest(features, "features")
-        name = benchmark or manifest["splits"]["test"]["pool"]["name"]
+        manifest = describe_features(features)
+        splits = manifest["splits"]
+        name = benchmark or splits.get("test", next(iter(splits.values())))["pool"]["name"]
         result = self.evaluate(features, name, resolve_device(device))
         meta = {
-            "protocol": {"id": self.id, "version": self.version, "options": self.options()},
+            "protocol": self.describe(),
             "benchmark": name,
             "backbone": manifest["backbone"],
-            "splits": manifest["splits"],
+            "splits": splits,
+            "about": result.about,
+            "label_names": result.label_names,
         }
-        write_scores(out, result.scores, result.predictions, key=key, inputs=inputs, config=config, meta=meta)
+        write_scores(
+            out,
+            result.scores,
+            result.predictions,
+            label_names=result.label_names,
+            key=key,
+            inputs=inputs,
+            config=config,
+            meta=meta,
+        )
         return result.scores
 
     def check(self, labels: Int[np.ndarray, " n"], n_blocks: int) -> None:  # noqa: B027
@@ -88,20 +131,44 @@ class Protocol(ABC):
         """The options, JSON-able."""
         return dataclasses.asdict(self)  # type: ignore[call-overload, no-any-return]
 
+    def describe(self) -> dict[str, Any]:
+        """What a manifest says of it."""
+        versions = {"version": self.version, "predictions_version": self.predictions_version}
+        return {"id": self.id, **versions, "options": self.options()}
+
+    def as_score(self, benchmark: str, metric: str, found: Estimate, **more: Any) -> Score:
+        """A record of this protocol; ``more``: details, statistic."""
+        return Score(self.id, self.version, benchmark, metric, found.value, found.n, found.low, found.high, **more)
+
     def accuracy_scores(
         self,
         benchmark: str,
-        labels: Int[np.ndarray, " n"],
-        predicted: Int[np.ndarray, " n"],
+        predictions: Mapping[str, Any],
         details: Mapping[str, Any],
         suffix: str = "",
+        column: str = "correct",
+        split: str = "",
     ) -> list[Score]:
-        """The scores ``top1`` and ``mean_per_class`` (the one that a long tail of classes calls for)."""
-        correct = predicted == labels
-        found = {"top1": top1(correct), "mean_per_class": mean_per_class(labels, correct)}
+        """The scores ``top1`` and ``mean_per_class`` (the one that a long tail of classes calls for).
+
+        Args:
+            benchmark: its name.
+            predictions: with the columns ``label`` and ``column``, and ``split`` if one is named.
+            details: of each score.
+            suffix: of the metrics' names.
+            column: which says what is right.
+            split: take only the rows of this one.
+        """
+        rows = np.asarray(predictions["split"]) == split if split else slice(None)
+        labels, correct = (np.asarray(predictions[name])[rows] for name in ("label", column))
+        where = {"where": "split", "is": split} if split else {}
+        found = {
+            "top1": (top1(correct), {"kind": "mean", "of": column}),
+            "mean_per_class": (mean_per_class(labels, correct), {"kind": "mean_by", "of": column, "by": "label"}),
+        }
         return [
-            Score(self.id, self.version, benchmark, metric + suffix, e.value, e.n, e.low, e.high, dict(details))
-            for metric, e in found.items()
+            self.as_score(benchmark, metric + suffix, estimate, details=dict(details), statistic=recipe | where)
+            for metric, (estimate, recipe) in found.items()
         ]
 
 
@@ -112,5 +179,17 @@ def prediction_columns(test: Features, predicted: Int[np.ndarray, " n"]) -> dict
         "id": test.ids,
         "label": test.labels,
         "prediction": predicted,
-        "correct": predicted == test.labels,
+        "correct": is_correct(test, predicted),
     }
+
+
+def is_correct(test: Features, predicted: Int[np.ndarray, " n"]) -> np.ndarray:
+    """Whether the prediction is the label, or one of the accepted classes where the set has several for an image.
+
+    Source of the latter: ReaL accuracy (Beyer et al. 2020, Are we done with ImageNet?, section 4); ObjectNet's classes
+    that are several of ImageNet's (Barbu et al. 2019).
+    """
+    accepted = test.columns.get("accepted")
+    if accepted is None:
+        return np.asarray(predicted == test.labels)
+    return np.array([found in right for found, right in zip(predicted.tolist(), accepted, strict=True)], bool)

@@ -1,8 +1,7 @@
 """Protocol ``knn``, version 1: weighted k-nearest-neighbor vote on frozen class tokens."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,13 +10,15 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from strata.curation.errors import ConfigError
-from strata.eval.features import Features
+from strata.eval.features import FeatureFolders, Features
 from strata.eval.nearest import nearest_neighbors
-from strata.eval.protocols.base import Protocol, Result, prediction_columns
+from strata.eval.protocols.base import Result, is_correct, prediction_columns
+from strata.eval.protocols.heads import Classifier, Head, among, open_labelled
+from strata.eval.scores import Score
 
 
 @dataclass
-class KNN(Protocol):
+class KNN(Classifier):
     """Cosine k-NN on the class token of the last block; neighbors vote with weight softmax(similarity / temperature).
 
     Source: facebookresearch/dinov2#dinov2/eval/knn.py and its defaults (paper section 4, "knn" columns). Nothing is
@@ -61,37 +62,82 @@ class KNN(Protocol):
         measured = super().metrics()
         return measured + tuple(f"{name}_k{k}" for k in self.k for name in measured)
 
-    def evaluate(self, features: str | Path, benchmark: str, device: torch.device) -> Result:
-        """See Protocol. Raises a ConfigError if the headline k is larger than the training set."""
-        train, test = Features.open(features, "train"), Features.open(features, "test")
+    def fit(self, train: Features, device: torch.device | str = "cpu") -> "Neighbors":
+        """Nothing is fitted: the training set is the head."""
         self.check(train.labels, train.cls.shape[1])
         usable = [k for k in self.k if k <= len(train)]
-        predicted = self._predict(train, test.cls[:, -1], usable, device)
         details: dict[str, Any] = {"temperature": self.temperature, "n_train": len(train)}
         dropped = [k for k in self.k if k not in usable]
         if dropped:
             details["k_dropped"] = {"k": dropped, "reason": f"more than the {len(train)} training images"}
-        headline = predicted[self.headline_k]
-        scores = self.accuracy_scores(benchmark, test.labels, headline, {"k": self.headline_k, **details})
-        for k in usable:
-            scores += self.accuracy_scores(benchmark, test.labels, predicted[k], {"k": k, **details}, f"_k{k}")
-        columns = prediction_columns(test, headline) | {f"prediction_k{k}": predicted[k] for k in usable}
-        return Result(scores, columns)
+        return Neighbors(train, usable, self.headline_k, self.temperature, torch.device(device), details)
 
-    def _predict(
-        self, train: Features, queries: Float[np.ndarray, "n d"], ks: Sequence[int], device: torch.device
-    ) -> dict[int, Int[np.ndarray, " n"]]:
-        similarity, rows = nearest_neighbors(queries, train.cls[:, -1], max(ks), device=device)
-        labels = torch.from_numpy(np.array(train.labels))[rows]
+    def evaluate(self, features: FeatureFolders, benchmark: str, device: torch.device) -> Result:
+        """See Protocol. Raises a ConfigError if the headline k is larger than the training set."""
+        head = self.fit(open_labelled(features, "train"), device)
+        test = open_labelled(features, "test")
+        predicted = head.predict_each(test)
+        predictions = prediction_columns(test, predicted[self.headline_k])
+        for k, found in predicted.items():
+            predictions |= {f"prediction_k{k}": found, f"correct_k{k}": is_correct(test, found)}
+        about = {"benchmark": benchmark, "details": head.details, "headline_k": self.headline_k, "k": list(predicted)}
+        return Result(self.score(predictions, about), predictions, about, test.label_names)
+
+    def score(self, predictions: Mapping[str, Any], about: Mapping[str, Any]) -> list[Score]:
+        """See Protocol."""
+        name, details = about["benchmark"], about["details"]
+        scores = self.accuracy_scores(name, predictions, {"k": about["headline_k"], **details})
+        for k in about["k"]:
+            scores += self.accuracy_scores(name, predictions, {"k": k, **details}, f"_k{k}", f"correct_k{k}")
+        return scores
+
+
+@dataclass
+class Neighbors(Head):
+    """The training set, ready to vote with the headline k."""
+
+    train: Features
+    ks: Sequence[int]
+    headline_k: int
+    temperature: float
+    device: torch.device
+    details: dict[str, Any]
+
+    def logits(self, features: Features, rows: Int[np.ndarray, " b"]) -> Float[Tensor, "b C"]:
+        """Sums of weights at the headline k."""
+        similarity, labels = self._nearest(features.cls[rows, -1], self.headline_k)
+        return votes(similarity, labels, self.train.n_classes, self.temperature, [self.headline_k])[self.headline_k]
+
+    def predict_each(self, features: Features) -> dict[int, Int[np.ndarray, " n"]]:
+        """The class of each item, for every k."""
+        similarity, labels = self._nearest(features.cls[:, -1], max(self.ks))
         tiles = zip(similarity.split(1024), labels.split(1024), strict=True)  # votes of a tile: 1024 x classes
-        voted = [vote(s, neighbors, train.n_classes, self.temperature, ks) for s, neighbors in tiles]
-        return {k: torch.cat([winners[k] for winners in voted]).numpy() for k in ks}
+        n, candidates = self.train.n_classes, features.candidates
+        winners = [vote(s, neighbors, n, self.temperature, self.ks, candidates) for s, neighbors in tiles]
+        return {k: torch.cat([of_tile[k] for of_tile in winners]).numpy() for k in self.ks}
+
+    def _nearest(self, queries: Float[np.ndarray, "n d"], k: int) -> tuple[Float[Tensor, "n k"], Int[Tensor, "n k"]]:
+        similarity, rows = nearest_neighbors(queries, self.train.cls[:, -1], k, device=self.device)
+        return similarity, torch.from_numpy(np.array(self.train.labels))[rows]
 
 
 def vote(
-    similarity: Float[Tensor, "q m"], labels: Int[Tensor, "q m"], n_classes: int, temperature: float, ks: Sequence[int]
+    similarity: Float[Tensor, "q m"],
+    labels: Int[Tensor, "q m"],
+    n_classes: int,
+    temperature: float,
+    ks: Sequence[int],
+    candidates: Int[np.ndarray, " c"] | None = None,
 ) -> dict[int, Int[Tensor, " q"]]:
-    """The class with the largest sum of weights among the k nearest, for each k; equal sums go to the lower class id.
+    """The class with the largest sum of weights among the k nearest, for each k; equal sums go to the lower class id."""
+    found = votes(similarity, labels, n_classes, temperature, ks)
+    return {k: among(sums, candidates).argmax(dim=1) for k, sums in found.items()}
+
+
+def votes(
+    similarity: Float[Tensor, "q m"], labels: Int[Tensor, "q m"], n_classes: int, temperature: float, ks: Sequence[int]
+) -> dict[int, Float[Tensor, "q C"]]:
+    """Sums of weights of the k nearest by class, for each k.
 
     Args:
         similarity: of the neighbors, nearest first.
@@ -101,9 +147,9 @@ def vote(
         ks: each at most m.
     """
     weights = (similarity.double() / temperature).softmax(dim=1)
-    votes = torch.zeros(len(similarity), n_classes, dtype=torch.float64)
-    winners, counted = {}, 0
+    sums = torch.zeros(len(similarity), n_classes, dtype=torch.float64)
+    found, counted = {}, 0
     for k in sorted(ks):
-        votes.scatter_add_(1, labels[:, counted:k], weights[:, counted:k])
-        winners[k], counted = votes.argmax(dim=1), k
-    return winners
+        sums.scatter_add_(1, labels[:, counted:k], weights[:, counted:k])
+        found[k], counted = sums.clone(), k
+    return found

@@ -3,7 +3,6 @@
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -14,8 +13,9 @@ from torch import Tensor
 from strata.curation.errors import ConfigError
 from strata.curation.progress import progress
 from strata.eval.features import Features
-from strata.eval.protocols.base import Protocol, Result, prediction_columns
-from strata.eval.protocols.sgd_heads import SGDHeads
+from strata.eval.protocols.heads import Classifier, Head
+from strata.eval.protocols.inputs import HeadInputs, read_input
+from strata.eval.protocols.sgd_heads import SGDHeads, step_together
 from strata.eval.stratify import stratified_sample
 
 DINOV2_RATES = (1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1)
@@ -31,26 +31,23 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Probe:
+class Probe(Head):
     """A fitted head, the setting that won, and how every setting did on the held-out part of train."""
 
     setting: Setting
     weight: Float[Tensor, "D C"]
     bias: Float[Tensor, " C"]
     trials: list[dict[str, Any]]
+    details: dict[str, Any]
 
-    def predict(self, features: Features, rows_at_once: int = 4096) -> Int[np.ndarray, " n"]:
-        """The class of each item."""
-        found = []
-        for start in range(0, len(features), rows_at_once):
-            rows = np.arange(start, min(start + rows_at_once, len(features)))
-            x = read_input(features, rows, self.setting.n_blocks, self.setting.avgpool, self.weight.device)
-            found.append((x @ self.weight + self.bias).argmax(dim=1).cpu().numpy())
-        return np.concatenate(found)
+    def logits(self, features: Features, rows: Int[np.ndarray, " b"]) -> Float[Tensor, "b C"]:
+        """See Head."""
+        x = read_input(features, rows, self.setting.n_blocks, self.setting.avgpool, self.weight.device)
+        return x @ self.weight + self.bias
 
 
 @dataclass
-class Linear(Protocol):
+class Linear(Classifier):
     """DINOv2's linear evaluation, but for where the setting is chosen and for augmentation.
 
     Source: facebookresearch/dinov2#dinov2/eval/linear.py: a grid of learning rates x {last 1, 4 blocks} x {class token,
@@ -120,24 +117,6 @@ class Linear(Protocol):
             problem = f"nothing of the {len(labels)} training images can be held out: each class has one"
             raise ConfigError("protocol.holdout", problem, "give a larger training set")
 
-    def evaluate(self, features: str | Path, benchmark: str, device: torch.device) -> Result:
-        """See Protocol. Raises a ConfigError where n_blocks or holdout do not fit the features."""
-        probe = self.fit(Features.open(features, "train"), device)
-        test = Features.open(features, "test")  # opened when nothing is left to choose
-        predicted = probe.predict(test)
-        rates = (self.learning_rates[0], self.learning_rates[-1])
-        details = {
-            "chosen": asdict(probe.setting),
-            "chosen_by": self.choose_by,
-            "chosen_at_end_of_learning_rates": len(self.learning_rates) > 1 and probe.setting.learning_rate in rates,
-            "steps": self.steps,
-            "batch_size": self.batch_size,
-            "seed": self.seed,
-            "trials": probe.trials,
-        }
-        scores = self.accuracy_scores(benchmark, test.labels, predicted, details)
-        return Result(scores, prediction_columns(test, predicted))
-
     def fit(self, train: Features, device: torch.device | str = "cpu") -> Probe:
         """Choose the setting on a held-out part of ``train``, and fit it to all of ``train``."""
         self.check(train.labels, train.cls.shape[1])
@@ -156,7 +135,17 @@ class Linear(Protocol):
         if not heads.weight.isfinite().all():
             problem = f"{setting.learning_rate} was chosen, but diverges on all of train"
             raise ConfigError("protocol.learning_rates", problem, f"leave out {setting.learning_rate} and above")
-        return Probe(setting, heads.weight[:, 0], heads.bias[0], trials)
+        ends = (self.learning_rates[0], self.learning_rates[-1])
+        details = {
+            "chosen": asdict(setting),
+            "chosen_by": self.choose_by,
+            "chosen_at_end_of_learning_rates": len(self.learning_rates) > 1 and setting.learning_rate in ends,
+            "steps": self.steps,
+            "batch_size": self.batch_size,
+            "seed": self.seed,
+            "trials": trials,
+        }
+        return Probe(setting, heads.weight[:, 0], heads.bias[0], trials, details)
 
     def _try_all(
         self, train: Features, fitted_on: np.ndarray, held_out: np.ndarray, device: torch.device | str
@@ -195,12 +184,12 @@ class Linear(Protocol):
             for (n_blocks, avgpool), of_input in rates.items()
         }
         labels = torch.from_numpy(np.array(train.labels)).to(device)
+        inputs = HeadInputs(train, max(setting.n_blocks for setting in settings), device)
+        columns = [inputs.columns(*of_input) for of_input in heads]
         with progress(self.steps, what, "steps") as bar:
             for step, batch in enumerate(batches(rows, self.batch_size, self.steps, self.seed)):
-                y = labels[torch.from_numpy(batch).to(device)]
-                for (n_blocks, avgpool), of_input in heads.items():
-                    x = read_input(train, batch, n_blocks, avgpool, device)
-                    of_input.step(x, y, step / self.steps)
+                x, y = inputs.batch(batch), labels[torch.from_numpy(batch).to(device)]
+                step_together(list(heads.values()), x, columns, y, step / self.steps)
                 bar.update()
         return heads
 
@@ -214,13 +203,3 @@ def batches(rows: Int[np.ndarray, " n"], size: int, steps: int, seed: int) -> It
             queue = np.concatenate([queue, rng.permutation(rows)])
         yield queue[:size]
         queue = queue[size:]
-
-
-def read_input(
-    features: Features, rows: Int[np.ndarray, " b"], n_blocks: int, avgpool: bool, device: torch.device | str
-) -> Float[Tensor, "b D"]:
-    """What a head reads: class tokens of the last blocks, then the mean patch token of the last one; float32."""
-    parts = [features.cls[rows, -n_blocks:].reshape(len(rows), -1)]
-    if avgpool:
-        parts.append(features.avg[rows, -1])
-    return torch.from_numpy(np.concatenate(parts, axis=1, dtype=np.float32)).to(device)

@@ -31,7 +31,7 @@ def main(config: dict[str, Any]) -> None:
     if not ran:
         say("nothing to do: every stage was finished before")
     _track_table(plan, store, tables[0], folder, Tracker(**runner.tracking))
-    print(f"table   {folder / 'table.md'}\nfigure  {folder / 'figure.png'}")
+    print(f"table   {folder / 'table.md'}\nfigure  {folder / 'figure.png'}\nreport  {folder / 'report.html'}")
 
 
 def _track_table(plan: Plan, store: Store, table: Table, folder: Path, tracker: Tracker) -> None:

@@ -24,4 +24,4 @@ def main(config: dict[str, Any]) -> None:
         again = shlex.join(["strata", "run", *sys.argv[1:]])
         say(f"{missing} of {len(plan.stages)} stages are not run yet: {again}")
     print("\n" + "\n".join(table.markdown() for table in tables))
-    print(f"table   {folder / 'table.md'}\nfigure  {folder / 'figure.png'}")
+    print(f"table   {folder / 'table.md'}\nfigure  {folder / 'figure.png'}\nreport  {folder / 'report.html'}")

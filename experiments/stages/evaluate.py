@@ -5,14 +5,14 @@ from typing import Any
 from strata.experiments.build import build
 from strata.experiments.stage import Task
 
-VERSION = 1
+VERSION = 2  # features come in a folder for each split
 
 
 def run(task: Task, on_metrics: Any = None) -> None:
-    """Score ``inputs.features`` with the protocol of the config."""
+    """Score the features, one input for each split, with the protocol of the config."""
     protocol = build(task.config["protocol"], "protocol")
     protocol.run(
-        task.inputs["features"],
+        task.inputs,
         task.out,
         benchmark=task.config["benchmark"],
         device=task.runtime["device"],

@@ -1,28 +1,36 @@
-"""Stage ``features``: a frozen backbone over the splits of a benchmark, once for all protocols."""
+"""Stage ``features``: a frozen backbone over one split of a benchmark, once for all protocols and benchmarks that read it."""
 
 from typing import Any
 
 from strata.eval.backbone import load_backbone
-from strata.eval.features import extract_features
+from strata.eval.extract import extract_features
 from strata.experiments.build import build
 from strata.experiments.stage import Task
 
-VERSION = 1
+VERSION = 2  # a folder for each split
 
 
 def run(task: Task, on_metrics: Any = None) -> None:
-    """Features of both splits of ``runtime.benchmark`` by ``inputs.backbone`` (or ``config.backbone``)."""
-    benchmark = build(task.runtime["benchmark"], "benchmark")
-    backbone = load_backbone(task.inputs.get("backbone") or task.runtime["backbone"], task.runtime["device"])
+    """Features of ``runtime.split`` of ``runtime.benchmark`` by ``inputs.backbone`` (or ``runtime.backbone``)."""
+    runtime = task.runtime
+    benchmark = build(runtime["benchmark"], "benchmark")
+    backbone = load_backbone(
+        task.inputs.get("backbone") or runtime["backbone"],
+        runtime["device"],
+        image_size=task.config.get("image_size"),
+    )
     extract_features(
         backbone,
-        {"train": benchmark.train, "test": benchmark.test},
+        {runtime["split"]: benchmark.splits[runtime["split"]]},
         task.out,
         key=task.key,
-        inputs=task.input_keys | task.runtime.get("made_by", {}),
+        inputs=task.input_keys | runtime.get("made_by", {}),
         config=task.config,
-        batch_size=task.runtime["batch_size"],
-        num_workers=task.runtime["num_workers"],
-        device=task.runtime["device"],
+        batch_size=runtime["batch_size"],
+        num_workers=runtime["num_workers"],
+        processes=runtime["processes"],
+        device=runtime["device"],
         dtype=task.config["dtype"],
+        patches=task.config.get("patches", 0),
+        labelled=benchmark.labelled,
     )

@@ -1,5 +1,6 @@
 """Several processes, and fits that were killed: the same bytes as one process that was not."""
 
+import json
 import os
 import signal
 import subprocess
@@ -39,6 +40,30 @@ def test_same_bytes_for_any_number_of_processes_and_threads(alone, tmp_path, wor
     assert contents(tmp_path) == {file: data for file, data in contents(alone).items() if file.split("/")[0] in names}
     for name in names:
         assert reports(tmp_path, name) == reports(alone, name), "every process knows the inertias of all rows"
+
+
+@pytest.mark.parametrize("world", [2, 4])
+def test_shared_centroids_give_the_bytes_of_whole_ones(alone, tmp_path, world):
+    """Each process holds k / p centroids: no table, sums or start of more, and the same bytes in the end."""
+    names = [*CASES] if world == 2 else ["plain"]
+    cases = {name: (blobs(), CASES[name] | {"shard_centroids": True}) for name in names}
+    largest = {"two_step": 140, "sample": 7}  # clusters of level 1
+    assert fit_in_processes(world, tmp_path, cases, watch=True) == [0] * world
+    assert contents(tmp_path) == {file: data for file, data in contents(alone).items() if file.split("/")[0] in names}
+    for name in names:
+        assert reports(tmp_path, name) == reports(alone, name)
+        for rank in range(world):
+            held = json.loads((tmp_path / f"{name}-{rank}.held").read_text())
+            assert 1 <= held <= -(-largest.get(name, 70) // world), "rows of the largest table of centroids"
+
+
+def test_shared_centroids_on_one_process(alone, tmp_path):
+    model = HierarchicalKMeans(**SMALL, shard_centroids=True).fit(blobs())
+    model.save(tmp_path / "plain")
+    for name in ("level1/assignment.npy", "level1/centroids.npy", "level2/assignment.npy"):
+        assert np.array_equal(np.load(tmp_path / "plain" / name), np.load(alone / "plain" / name))
+    with pytest.raises(ConfigError, match=r"hierarchy\.shard_centroids: 3"):
+        HierarchicalKMeans(**SMALL, shard_centroids=3).fit(blobs())
 
 
 def test_more_processes_than_blocks(tmp_path):
@@ -147,9 +172,9 @@ def test_bad_checkpoints_are_named(tmp_path):
         HierarchicalKMeans(**(settings | {"checkpoint_seconds": -1})).fit(blobs())
 
 
-def kill_and_restart(tmp_path, number, kill):
+def kill_and_restart(tmp_path, number, kill, shared):
     """One of two processes dies by SIGKILL at a message (or, on process 0, a checkpoint)."""
-    settings = {"checkpoint_dir": tmp_path / f"states{number}", "checkpoint_seconds": 0}
+    settings = {"checkpoint_dir": tmp_path / f"states{number}", "checkpoint_seconds": 0, "shard_centroids": shared}
     case = {"plain": (blobs(), settings)}
     folder = tmp_path / str(number)
     codes = fit_in_processes(2, folder, case, kill=kill)
@@ -160,8 +185,9 @@ def kill_and_restart(tmp_path, number, kill):
     return contents(folder), states
 
 
-def test_killed_and_restarted(alone, tmp_path):
-    found, states = kill_and_restart(tmp_path, 1, (0, -6))
+@pytest.mark.parametrize("shared", [False, True])
+def test_killed_and_restarted(alone, tmp_path, shared):
+    found, states = kill_and_restart(tmp_path, 1, (0, -6), shared)
     assert found == {name: data for name, data in contents(alone).items() if name.startswith("plain/")}
     assert states, "it had something to go on from"
 
@@ -172,7 +198,7 @@ def test_killed_and_restarted_ten_times(alone, tmp_path):
     expected = {name: data for name, data in contents(alone).items() if name.startswith("plain/")}
     for number in range(10):
         kill = (int(rng.integers(2)), int(rng.integers(20, 420))) if number % 2 else (0, -int(rng.integers(1, 20)))
-        assert kill_and_restart(tmp_path, number, kill)[0] == expected, kill
+        assert kill_and_restart(tmp_path, number, kill, number % 4 < 2)[0] == expected, kill
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from strata.curation.kmeans import bounds
 from strata.curation.kmeans import points as points_module
 from strata.curation.kmeans.flat import kmeans
 from strata.curation.kmeans.points import Points
+from strata.curation.kmeans.share import Share
 from strata.curation.kmeans.sums import ClusterSums
 
 
@@ -152,7 +153,7 @@ def test_sums_do_not_depend_on_order_or_history(weighted):
     points = Points(rng.standard_normal((1000, 3)).astype(np.float32))
     x, labels = points.centered(0, 1000), rng.integers(0, 4, 1000)
     weight = rng.random(1000) if weighted else None
-    whole, pieces = (ClusterSums.zeros(4, 3, 1000, weight) for _ in range(2))
+    whole, pieces = (ClusterSums.zeros(Share(4), 3, 1000, weight) for _ in range(2))
     whole.add(x, labels, weight)
     order = rng.permutation(1000)
     wrong = rng.integers(0, 4, 1000)

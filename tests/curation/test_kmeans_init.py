@@ -7,6 +7,7 @@ from sklearn.cluster import kmeans_plusplus
 
 from strata.curation.kmeans import plus_plus as module
 from strata.curation.kmeans.flat import kmeans
+from strata.curation.kmeans.grids import FineDistances
 from strata.curation.kmeans.init import shares_to_counts
 from strata.curation.kmeans.plus_plus import plus_plus
 from strata.curation.kmeans.points import Points
@@ -113,7 +114,7 @@ def test_rows_are_different_and_small_batches_change_no_property(monkeypatch):
 def test_grid_distances_are_exact_integers(offset):
     X = (np.random.default_rng(0).standard_normal((200, 100)) + offset).astype(np.float32)
     points = Points(X)
-    grid = module._GridDistances(points)
+    grid = FineDistances(points)
     rows = np.array([3, 77])
     values = np.rint(points._cache[0].double().numpy() * grid.unit).astype(np.int64).astype(object)
     expected = ((values[rows][:, None] - values) ** 2).sum(-1).astype(np.float64)

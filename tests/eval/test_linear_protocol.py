@@ -7,7 +7,8 @@ import torch
 
 from strata.curation.errors import ConfigError
 from strata.eval.features import Features
-from strata.eval.protocols.linear import Linear, Setting, batches, read_input
+from strata.eval.protocols.inputs import read_input
+from strata.eval.protocols.linear import Linear, Setting, batches
 from strata.eval.protocols.sgd_heads import SGDHeads
 
 FAST = {"learning_rates": (0.01, 0.1, 1.0), "n_blocks": (1,), "steps": 60, "batch_size": 32}

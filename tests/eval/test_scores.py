@@ -86,8 +86,8 @@ def test_round_trip(tmp_path):
 
 
 def test_bad_predictions(tmp_path):
-    with pytest.raises(DataError, match="lack the columns correct"):
-        write_scores(tmp_path / "s", [], {k: v for k, v in COLUMNS.items() if k != "correct"})
+    with pytest.raises(DataError, match="lack the columns id"):
+        write_scores(tmp_path / "s", [], {k: v for k, v in COLUMNS.items() if k != "id"})
     with pytest.raises(DataError, match="differ in length"):
         write_scores(tmp_path / "s", [], COLUMNS | {"label": [1]})
     assert not (tmp_path / "s").exists()

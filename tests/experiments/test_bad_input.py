@@ -117,7 +117,30 @@ OTHERS = {
     "embed: batch": ("embed", ["embed.batch_size=0"], ["embed.batch_size:"]),
     "eval: no benchmark": ("eval", ["backbone=timm:vit_tiny_patch16_224"], ["benchmarks:", "there are none"]),
     "eval: unknown network": ("eval", ["backbone=timm:nope", "+benchmark@benchmarks.d=digits"], ["backbone:", "nope"]),
-    "eval: no transformer": ("eval", ["backbone=timm:resnet18", "+benchmark@benchmarks.d=digits"], ["backbone:"]),
+    "eval: no transformer": (
+        "eval", ["backbone=timm:resnet18", "benchmark=digits"], ["protocols.linear.n_blocks:", "4 blocks", "hold 1"],
+    ),
+    "eval: no patch tokens": (
+        "eval", ["backbone=timm:resnet18", "benchmark=globe_bands", "protocol=segmentation"], ["patch tokens", "resnet18"],
+    ),
+    "eval: unknown benchmark": ("eval", ["backbone=x", "benchmark=nope"], ["benchmark:", "'nope'", "digits", "finegrained12"]),
+    "eval: unknown protocol": ("eval", ["backbone=x", "benchmark=digits", "protocol=[knn,nope]"], ["protocol:", "'nope'"]),
+    "eval: no list of names": ("eval", ["backbone=x", "benchmark=[]"], ["benchmark:", "names"]),
+    "eval: no protocol for the task": (
+        "eval", ["backbone=timm:vit_tiny_patch16_224", "benchmark=digits", "protocol=depth"], ["benchmarks.digits:", "depth"],
+    ),
+    "eval: a backbone twice": ("eval", ["backbone=[timm:test_vit,timm:test_vit]", "benchmark=digits"], ["backbone:", "twice"]),
+    "eval: a published set that is not there": (
+        "eval", ["backbone=timm:test_vit", "benchmark=inat18"], ["benchmarks.inat18.", "train2018.json", "STRATA_DATA"],
+    ),
+    "eval: no test split": (
+        "eval", ["backbone=timm:test_vit", "benchmark=digits", "benchmarks.digits.test=null"], ["benchmarks.digits.test"],
+    ),
+    "eval: image size": (
+        "eval", ["backbone=untrained:timm:test_vit", "benchmark=digits", "image_size=90", "protocol=knn"],
+        ["image_size", "90", "16"],
+    ),
+    "eval: processes": ("eval", ["backbone=timm:test_vit", "benchmark=digits", "processes=0"], ["processes:"]),
     "eval: unknown weights": (
         "eval", ["backbone=timm:vit_tiny_patch16_224.x", "+benchmark@benchmarks.d=digits"], ["backbone:", "(x)"],
     ),

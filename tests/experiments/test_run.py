@@ -13,7 +13,7 @@ from flow import arguments, finish, scores, start
 from strata.experiments.cli import dispatch
 from strata.experiments.tracking import Tracker
 
-KINDS = {"pool": 1, "embed": 1, "cluster": 4, "sample": 9, "pretrain": 10, "features": 10, "evaluate": 20}
+KINDS = {"pool": 1, "embed": 1, "cluster": 4, "sample": 9, "pretrain": 10, "features": 20, "evaluate": 20}
 
 
 @pytest.fixture(scope="module")

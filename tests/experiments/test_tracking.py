@@ -58,7 +58,7 @@ def test_one_run_per_stage_and_one_for_the_table(runs: dict[str, dict[str, Any]]
         "cluster",
         "embed",
         *["evaluate"] * 2,
-        *["features"] * 2,
+        *["features"] * 4,
         "pool",
         *["pretrain"] * 2,
         *["sample"] * 2,
