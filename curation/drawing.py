@@ -1,4 +1,4 @@
-"""Drawing points inside clusters once each cluster's quota is known."""
+"""Drawing points inside clusters once each cluster's quota is known (paper section 3.3: r, c, f; Table 3)."""
 
 from typing import Literal
 

@@ -123,6 +123,8 @@ class Hierarchy:
     ) -> Int[np.ndarray, " n"]:
         """Draw ``n`` rows, balanced over the clusters: int64 [n], ascending; a row drawn r times occurs r times.
 
+        Paper section 3.3; Table 3 compares the options.
+
         Args:
             n: how many. Exactly so many come back.
             allocation: "hierarchical": the budget is shared evenly among the top clusters, then among the children of

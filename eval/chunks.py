@@ -56,7 +56,7 @@ class SplitFolder:
         self.chunks = [range(start, min(start + rows, len(pool))) for start in range(0, len(pool), rows)]
         self._open_or_create(json.loads(json.dumps({**known, "batch_size": batch_size}, default=str)))
 
-    def fill(self, split: str, num_workers: int, processes: int) -> None:
+    def fill(self, split: str, num_workers: int, processes: int, show_progress: bool = True) -> None:
         """Compute what is not done yet.
 
         Raises:
@@ -64,7 +64,7 @@ class SplitFolder:
         """
         todo = np.flatnonzero(~self._done()).tolist()
         kept = len(self.pool) - sum(len(self.chunks[chunk]) for chunk in todo)
-        with progress(len(self.pool), f"features of {split}", "images", initial=kept) as bar:
+        with progress(len(self.pool), f"features of {split}", "images", initial=kept, disable=not show_progress) as bar:
             if min(processes, len(todo)) > 1:
                 self._in_processes([todo[i::processes] for i in range(processes)], num_workers, bar)
             else:

@@ -34,6 +34,7 @@ def extract_features(
     dtype: Literal["float16", "float32"] = "float16",
     patches: int = 0,
     labelled: bool = True,
+    show_progress: bool = True,
 ) -> Path:
     """Run a frozen backbone over pools: center crop (or the whole image, as its transform does), no augmentation.
 
@@ -54,6 +55,7 @@ def extract_features(
         dtype: of the stored features.
         patches: of how many of the last blocks to store the patch tokens; 0 = none.
         labelled: every item must have a label in range (False: label-free data, retrieval, dense maps).
+        show_progress: a bar on stderr.
 
     Raises:
         ConfigError: a bad setting, a pool without labels (``benchmark.<split>``), or a network without patch tokens.
@@ -68,7 +70,7 @@ def extract_features(
             folder = SplitFolder(
                 draft.path / split, backbone, pool, known, batch_size, dtype, patches, has_targets(pool)
             )
-            folder.fill(split, num_workers, processes)
+            folder.fill(split, num_workers, processes, show_progress)
             splits[split] = known
         for split, pool in pool_by_split.items():
             _write_items(draft.path / split, pool)

@@ -15,15 +15,16 @@ HEAD = "| benchmark | protocol | metric | value | 95 % interval | n |"
 
 @dataclass(frozen=True)
 class Scored:
-    """The scores of one protocol on one benchmark, and the manifest of their folder."""
+    """The scores of one protocol on one benchmark, the manifest of their folder, and the folder."""
 
     scores: list[Score]
     manifest: Mapping[str, Any]
+    folder: Path
 
     @classmethod
     def read(cls, folder: str | Path) -> "Scored":
         """Read a scores folder. Raises a DataError if it is none."""
-        return cls(read_scores(folder), read_manifest(folder, "scores"))
+        return cls(read_scores(folder), read_manifest(folder, "scores"), Path(folder))
 
 
 def model_card(label: str, scored: Sequence[Scored], means: Sequence[Score] = (), command: str = "") -> dict[str, Any]:

@@ -104,27 +104,6 @@ def _recipe(settings_json: str) -> tuple[Any, int]:
     return recipe, min(MAX_BLOCKS, len(network.blocks))
 
 
-def check_online(config: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What ``online_knn`` asks for, with the images to look at: the train split of one of the benchmarks, never its test.
-
-    Raises:
-        ConfigError: it names no benchmark of the experiment, or ``every`` is no multiple of the 20 steps between log lines.
-    """
-    asked = config.get("online_knn")
-    if asked is None:
-        return None
-    known = config["benchmarks"]
-    if not isinstance(asked, Mapping) or asked.get("benchmark") not in known:
-        problem, fix = f"is {asked!r}", f"give {{benchmark: NAME, every: STEPS}}, NAME of {', '.join(sorted(known))}"
-        raise ConfigError("online_knn", problem, fix)
-    whole("online_knn.every", asked.get("every"), 20)
-    if asked["every"] % 20:
-        raise ConfigError(
-            "online_knn.every", f"is {asked['every']}", "give a multiple of 20, the steps between log lines"
-        )
-    return {"pool": known[asked["benchmark"]]["train"], "every": asked["every"]}
-
-
 def metric_names(protocols: Mapping[str, Any]) -> list[str]:
     """What the protocols measure, each name once."""
     built = [build(options, f"protocols.{name}") for name, options in protocols.items()]

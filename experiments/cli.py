@@ -16,6 +16,8 @@ COMMANDS = {
     "update": "more data for a curated subset: the smallest change that restores its balance",
     "convert": "a hierarchy to or from the folders of facebookresearch/ssl-data-curation",
     "eval": "score a backbone on benchmarks",
+    "compare": "two backbones on what both were scored on, from stored predictions: paired bootstrap, McNemar",
+    "rescore": "scores again from stored predictions, when only a protocol's scoring moved",
     "why": "the chain of stages, configs and commits behind a result",
     "diff": "what differs between two results: settings, code, numbers",
     "rerun": "give the command behind a result once more",

@@ -19,6 +19,15 @@ DEFAULT_RATES = {
     "features": 1_500.0,  # images
     "evaluate": 1_500.0,  # images
     "measure": 5e4,  # rows
+    "decontaminate": 3_000.0,  # documents
+    "tokenizer": 2_000.0,  # documents
+    "tokenize": 2_000.0,  # documents
+    "sample_tokens": 1e6,  # rows
+    "profile": 1e5,  # rows
+    "pretrain_text": 5_000.0,  # tokens, of the micro model
+    "text_features": 500.0,  # texts
+    "perplexity": 100.0,  # documents of the pool; few of each source are scored
+    "lm_tasks": 100.0,  # items
 }
 OVERHEAD = 0.3  # seconds of any stage
 

@@ -1,7 +1,7 @@
 """``strata eval benchmark=[a,b] protocol=c`` as Hydra reads it: plain names become entries of the config groups.
 
 A name of ``benchmark=`` is a file of the group ``benchmark``, or of ``suite``: a list of benchmarks, with the protocols that go
-with them, and whether their mean is a number of its own.
+with them (``only``: on which of them), and whose mean is a number of its own (``mean``: true, or names).
 """
 
 from importlib.resources import files
@@ -42,6 +42,7 @@ def expand(overrides: list[str], config_dirs: list[str]) -> list[str]:
             found, suite = _benchmarks(_names(override), config_dirs)
             benchmarks += found
             suites |= suite
+    given = protocols
     if protocols is None and suites:
         named = [name for suite in suites.values() for name in suite.get("protocols", [])]
         protocols = _known("protocol", named, choices("protocol", config_dirs)) or None
@@ -50,7 +51,12 @@ def expand(overrides: list[str], config_dirs: list[str]) -> list[str]:
         defaults = _default_protocols()
         kept += [f"~protocol@protocols.{name}" for name in defaults if name not in protocols]
         kept += [f"+protocol@protocols.{name}={name}" for name in dict.fromkeys(protocols) if name not in defaults]
-    kept += [f"+means.{name}=[{','.join(suite['benchmarks'])}]" for name, suite in suites.items() if suite.get("mean")]
+    for name, suite in suites.items():
+        mean = suite.get("mean")
+        if mean:
+            kept.append(f"+means.{name}=[{','.join(suite['benchmarks'] if mean is True else mean)}]")
+        only = suite.get("only", {}) if given is None else {}
+        kept += [f"+only.{protocol}=[{','.join(names)}]" for protocol, names in only.items()]
     return kept
 
 

@@ -6,11 +6,21 @@ from pathlib import Path
 from typing import Any
 
 from strata.curation.artifact import write_json
+from strata.eval.bootstrap import paired_bootstrap, statistic_of
 from strata.eval.means import mean_over_sets
 from strata.eval.model_card import Scored, as_text, card_markdown, model_card
-from strata.eval.scores import Score
+from strata.eval.scores import Score, read_predictions
 from strata.experiments.plan_eval import open_benchmark
 from strata.experiments.table import Table
+
+# Protocol -> how the names of its metrics begin that tables print beside the benchmark's own.
+MORE = {
+    "transfer": ("top1_",),
+    "fairness": ("gap_",),
+    "fewshot": ("top1_",),
+    "longtail": ("head", "tail"),
+    "health": ("rankme", "alpha_req"),
+}
 
 Found = Mapping[str, Mapping[tuple[str, str], Scored]]  # label -> (benchmark, protocol) -> scores
 
@@ -43,29 +53,55 @@ def write_eval_report(found: Found, config: Mapping[str, Any], folder: Path, com
 
 
 def comparison(found: Found, means: Mapping[str, list[Score]], config: Mapping[str, Any]) -> Table:
-    """Benchmarks x protocols down, backbones across; with each value its 95 % interval."""
+    """Benchmarks x protocols down, backbones across; with each value its 95 % interval.
+
+    Each backbone but the last is compared with the last: difference on the same test images, by paired bootstrap.
+    """
     labels = list(found)
+    *others, reference = labels
     rows = []
     for name, protocol in next(iter(found.values())):
         scores = {label: {score.metric: score for score in found[label][name, protocol].scores} for label in labels}
         for metric in shown(list(scores[labels[0]].values()), open_benchmark(config["benchmarks"][name], name).metric):
             first = scores[labels[0]][metric]
             cells = [_cell(scores[label].get(metric)) for label in labels]
+            against = found[reference][name, protocol]
+            cells += [_difference(found[label][name, protocol], against, metric) for label in others]
             rows.append([name, f"{first.protocol}-v{first.version}", metric, str(first.n), *cells])
     for i, mean in enumerate(means[labels[0]]):
         name, number = f"{mean.protocol}-v{mean.version}", str(mean.n)
-        rows.append([mean.benchmark, name, mean.metric, number, *[_cell(means[label][i]) for label in labels]])
+        cells = [_cell(means[label][i]) for label in labels]
+        rows.append([mean.benchmark, name, mean.metric, number, *cells, *["–" for _ in others]])
     notes = [
         "Value and 95 % interval over test images. Shares are in %; errors and ranks as they are.",
         "All scores, settings and data are in the model cards beside this table.",
     ]
-    return Table("Frozen backbones", ["benchmark", "protocol", "metric", "n", *labels], rows, notes)
+    if others:
+        notes.insert(
+            1,
+            f"Differences to {reference} are of the same test images (paired bootstrap); * = the interval excludes 0.",
+        )
+    heads = ["benchmark", "protocol", "metric", "n", *labels, *[f"{label} - {reference}" for label in others]]
+    return Table("Frozen backbones", heads, rows, notes)
+
+
+def _difference(a: Scored, b: Scored, metric: str) -> str:
+    """a - b with its interval; "–" where the metric does not come from the predictions alone."""
+    pair = [next((score for score in one.scores if score.metric == metric), None) for one in (a, b)]
+    if pair[0] is None or pair[1] is None or not pair[0].statistic or pair[0].statistic != pair[1].statistic:
+        return "–"
+    of_a, of_b = (statistic_of(read_predictions(one.folder), pair[0].statistic) for one in (a, b))
+    found = paired_bootstrap(of_a, of_b)
+    value, low, high = (as_text(metric, number) for number in (found.value, found.low, found.high))
+    return f"{value} [{low}, {high}]{'' if found.low <= 0 <= found.high else '*'}"
 
 
 def shown(scores: list[Score], headline: str) -> list[str]:
-    """The metrics of a protocol that tables print: the benchmark's own, else the first; the rest is in the cards."""
+    """The metrics that tables print: the benchmark's own, and what the protocol is for. The rest is in the cards."""
     metrics = [score.metric for score in scores]
-    return [headline] if headline in metrics else metrics[:1]
+    begins = MORE.get(scores[0].protocol, ())
+    found = [metric for metric in metrics if metric == headline or metric.startswith(begins)] if begins else []
+    return found or ([headline] if headline in metrics else metrics[:1])
 
 
 def _means(scored: Mapping[tuple[str, str], Scored], config: Mapping[str, Any]) -> list[Score]:

@@ -76,6 +76,8 @@ def _digest(files: tuple[tuple[str, int, int], ...]) -> str:
 
 
 def _content(value: Any) -> Any:
+    if isinstance(value, Mapping) and "_target_" in value:
+        return identity(value)
     if not isinstance(value, str | Path):
         return value
     folder = Path(str(value).removeprefix("local-dir:")).expanduser()

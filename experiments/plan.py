@@ -14,7 +14,6 @@ from strata.experiments.checks_stages import (
     check_draw,
     check_encoder,
     check_hierarchy,
-    check_online,
     check_sampling,
     check_ssl,
     field_of,
@@ -22,6 +21,7 @@ from strata.experiments.checks_stages import (
 )
 from strata.experiments.cluster_cost import cluster_cost, dimension
 from strata.experiments.identity import UNKEYED_CLUSTERING, UNKEYED_SSL, clustering_identity, identity, ssl_identity
+from strata.experiments.online import online_settings
 from strata.experiments.plan_eval import check_probes, plan_probes
 from strata.experiments.references import REFERENCES, metadata_column
 from strata.experiments.stage import KINDS, Stage, canonical_json, unique
@@ -81,6 +81,10 @@ def make_plan(config: Mapping[str, Any]) -> Plan:
     Raises:
         ConfigError: names the field and the fix.
     """
+    if config.get("domain") == "text":
+        from strata.experiments.text_plan import make_text_plan  # builds on this module
+
+        return make_text_plan(config)
     pools = Pools()
     check_experiment(config)
     if config["ssl"] is None:
@@ -121,8 +125,12 @@ def plan_arm(
         {"ssl": keyed, "seed": seed},
         inputs,
         _runtime(config)
-        | {"pools": {"pool": settings["pool"]}, "ssl": unkeyed, "decoded": config["paths"]["decoded"]}
-        | {"online_knn": check_online(config)},
+        | {
+            "pools": {"pool": settings["pool"]},
+            "ssl": unkeyed,
+            "decoded": config["paths"]["decoded"],
+            "online": online_settings(config),
+        },
         label,
         work=recipe.steps * recipe.batch_size,
         memory=images * 3.0 * recipe.cache_size**2,
@@ -173,10 +181,15 @@ def plan_tree(
 
 
 def plan_pool(pool_config: Mapping[str, Any], config: Mapping[str, Any], pools: Pools) -> Stage:
-    """The inventory of a pool: keyed by its content, not by where it lies."""
+    """The inventory of a pool: keyed by its content, not by where it lies. With ``decontaminate`` less what it finds."""
     pool = pools.open(pool_config, "pool")
     keyed = {"fingerprint": pool.fingerprint, "on_error": config["on_error"]}
-    return Stage("pool", keyed, {}, {"pool": pool_config}, pool.name, work=len(pool), memory=len(pool) * 64.0)
+    taken = Stage("pool", keyed, {}, {"pool": pool_config}, pool.name, work=len(pool), memory=len(pool) * 64.0)
+    if not config.get("decontaminate"):
+        return taken
+    from strata.experiments.text_plan import plan_decontaminated
+
+    return plan_decontaminated(taken, config)
 
 
 def plan_reference(role: str, settings: Mapping[str, Any], config: Mapping[str, Any], pools: Pools) -> Stage:

@@ -1,7 +1,7 @@
 """The stages that score a backbone: features of each split once, then every protocol on every benchmark of its task."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,7 @@ def plan_probes(
     """
     scores = {}
     for name, benchmark in config["benchmarks"].items():
-        protocols = fitting(config["protocols"], benchmark, name)
+        protocols = fitting(config["protocols"], benchmark, name, config.get("only"))
         patches = max((protocol.patches for protocol in protocols.values()), default=0)
         features = plan_features(name, benchmark, inputs, config, label, patches, **source)
         for protocol in protocols:
@@ -82,7 +82,7 @@ def plan_score(
     built: Protocol = build(options, f"protocols.{protocol}")
     return Stage(
         "evaluate",
-        {"protocol": identity(options), "version": built.version, "benchmark": benchmark},
+        {"protocol": identity(options), "version": built.full_version, "benchmark": benchmark},
         dict(features),
         {"device": config["runner"]["device"]},
         f"{protocol} on {benchmark}, {label}",
@@ -91,30 +91,53 @@ def plan_score(
     )
 
 
-def fitting(protocols: Mapping[str, Any], benchmark_config: Mapping[str, Any], name: str) -> dict[str, Protocol]:
-    """The protocols that score benchmarks of this task, built.
+def fitting(
+    protocols: Mapping[str, Any],
+    benchmark_config: Mapping[str, Any],
+    name: str,
+    only: Mapping[str, Sequence[str]] | None = None,
+) -> dict[str, Protocol]:
+    """The protocols that score such a benchmark, built.
+
+    Args:
+        protocols: by name.
+        benchmark_config: of one benchmark.
+        name: of it.
+        only: protocol -> the only benchmarks that it is wanted on.
 
     Raises:
         ConfigError: there is none.
     """
-    task = open_benchmark(benchmark_config, name).task
+    benchmark = open_benchmark(benchmark_config, name)
     built: dict[str, Protocol] = {
         protocol: build(options, f"protocols.{protocol}") for protocol, options in protocols.items()
     }
-    found = {protocol: value for protocol, value in built.items() if task in value.tasks}
+    wanted = only or {}
+    found = {
+        protocol: value
+        for protocol, value in built.items()
+        if fits(value, benchmark) and name in wanted.get(protocol, [name])
+    }
     if protocols and not found:
-        problem = f"it is a benchmark of {task}, and none of the protocols {', '.join(protocols)} is for that"
+        lacks = sorted({need for value in built.values() for need in value.needs if not getattr(benchmark, need, None)})
+        problem = f"it is a benchmark of {benchmark.task}{''.join(f' without {need}' for need in lacks)}"
+        problem += f", and none of the protocols {', '.join(protocols)} is for that"
         raise ConfigError(
             f"benchmarks.{name}", problem, "add one that is (strata eval --help lists them), or leave it out"
         )
     return found
 
 
+def fits(protocol: Protocol, benchmark: Any) -> bool:
+    """Whether a benchmark is of the protocol's task, and has what that reads (shifted test sets, groups)."""
+    return benchmark.task in protocol.tasks and all(getattr(benchmark, field, None) for field in protocol.needs)
+
+
 def check_probes(config: Mapping[str, Any], backbone: str, n_blocks: int, has_patches: bool) -> None:
     """Raise a ConfigError if a protocol does not fit a benchmark's training split, or a backbone of so many probed blocks."""
     for name, benchmark_config in config["benchmarks"].items():
         benchmark = open_benchmark(benchmark_config, name)
-        for protocol, built in fitting(config["protocols"], benchmark_config, name).items():
+        for protocol, built in fitting(config["protocols"], benchmark_config, name, config.get("only")).items():
             train = benchmark.splits.get("train")
             labels = np.empty(0, np.int64) if train is None or train.labels is None else np.asarray(train.labels)
             try:

@@ -22,6 +22,9 @@ from strata.experiments.runner import clock
 from strata.experiments.stage import Stage, unique
 from strata.experiments.store import Store
 from strata.experiments.table import Table, build_tables
+from strata.experiments.text_figure import draw_text
+from strata.experiments.text_results import collect_text
+from strata.experiments.text_tables import text_tables
 
 
 def write_report(plan: Plan, store: Store, config: Mapping[str, Any], folder: Path) -> list[Table]:
@@ -31,9 +34,13 @@ def write_report(plan: Plan, store: Store, config: Mapping[str, Any], folder: Pa
         The tables, main one first.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    trained, shown = config["ssl"] is not None, config["table"]["metrics"]
+    trained, shown = config["ssl"] is not None, config["table"].get("metrics")
+    text = config.get("domain") == "text"
     missing = not_run(plan, store)
-    if trained:
+    if text:
+        values = collect_text(plan, store)
+        tables = text_tables(values, config, missing)
+    elif trained:
         values = collect(plan, store)
         tables = build_tables(plan.name, values, config["arms"], config["table"]["controls"], shown, missing)
     else:
@@ -47,7 +54,9 @@ def write_report(plan: Plan, store: Store, config: Mapping[str, Any], folder: Pa
         for table in tables:
             writer.writerow([table.title])
             writer.writerows([table.columns, *table.rows])
-    if trained:
+    if text:
+        draw_text(values, config, folder / "figure.png")
+    elif trained:
         draw(plan.name, plan, store, values, shown, folder / "figure.png")
     else:
         draw_measured(plan, store, values, config, folder / "figure.png")

@@ -10,7 +10,6 @@ from strata.curation.atlas.exemplars import Exemplars
 from strata.curation.atlas.items import Items
 from strata.curation.hierarchy import Hierarchy
 from strata.curation.pools.base import Pool
-from strata.curation.pools.content import kind_of
 from strata.curation.pools.inventory import readable
 from strata.curation.subset import read_subset
 from strata.experiments.build import build
@@ -38,10 +37,10 @@ def strips(plan: Plan, store: Store) -> Iterator[Strip]:
     """
     seed = plan.runs[0].seed
     for run in plan.runs:
-        if run.seed != seed or not store.done(run.sample):
+        if run.seed != seed or run.sample.kind != "sample" or not store.done(run.sample):
             continue
         pool = _pool(run, store)
-        if kind_of(pool) == "vectors":
+        if getattr(pool[0], "ndim", 3) == 1:  # a vector or a point is nothing to look at
             continue
         selection = read_subset(store.path(run.sample))
         copies = np.zeros(len(pool), dtype=np.int64)

@@ -17,18 +17,10 @@ from types import ModuleType
 from typing import Any
 
 KINDS = (
-    "pool",
-    "embed",
-    "cluster",
-    "codebook",
-    "extend",
-    "sample",
-    "update",
-    "pretrain",
-    "features",
-    "evaluate",
+    "pool", "decontaminate", "tokenizer", "tokenize", "embed", "cluster", "codebook", "extend", "sample", "sample_tokens",
+    "profile", "update", "pretrain", "pretrain_text", "features", "text_features", "evaluate", "perplexity", "lm_tasks",
     "measure",
-)
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)

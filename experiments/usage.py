@@ -33,6 +33,7 @@ def groups_of(name: str) -> list[str]:
     defaults = [next(iter(entry)) for entry in config["defaults"] if isinstance(entry, dict)]
     found = [entry.split("@")[0].removeprefix("override ") for entry in defaults]
     found += [group for group in ("protocol", "benchmark") if f"{group}s" in config]
+    found += ["suite"] if "means" in config else []  # lists of benchmarks: benchmark=SUITE
     return list(dict.fromkeys(group for group in found if "hydra" not in group))
 
 

@@ -103,7 +103,7 @@ function tile([row, id, label, copies, kind, content]) {
   else if (kind === "text") frame.append(el("p", {}, content));
   else if (kind === "unreadable") frame.append(el("p", {}, `cannot be read: ${content}`));
   else frame.append(el("p", {}, id));
-  frame.append(el("figcaption", {}, kind === "text" ? `${name} · ${fate}` : kind === "image" ? name : fate));
+  frame.append(el("figcaption", {}, kind === "text" ? `${fate} · ${name}` : kind === "image" ? name : fate));
   return frame;
 }
 function tiles(indices) {

@@ -29,6 +29,7 @@ _GROUP_ROWS, _GROUP_ITERATIONS = 64, 10  # the sample of the scalable init, see 
 
 # Of kmeans.accelerated:
 SAMPLE, SAMPLE_ITERATIONS = 40, 5  # rows per cluster that seeds and first iterations see
+COARSE = 1 << 24  # n d k from which k-means++ multiplies 8 bits
 LISTS, GROUP, NEAR = 4096, 128, (256, 512)  # clusters from which lists are used, centroids of a group and of a list
 
 
@@ -127,16 +128,26 @@ def tries(k: float) -> int:
     return 2 + int(math.log(max(k, 1)))
 
 
-def batch_size(n: float, k: float) -> float:
-    """Candidates that k-means++ draws and multiplies at once, see ``kmeans.plus_plus``."""
-    return max(2 * tries(k), min(256, (1 << 24) // max(1, int(n))))
+def batch_size(n: float, k: float, coarse: bool = False) -> float:
+    """Candidates that k-means++ draws and multiplies at once, see ``kmeans.plus_plus`` and ``kmeans.grids``."""
+    return max(2 * tries(k), min(256, ((1 << 24) // max(1, int(n))) * (2 if coarse else 1)))
 
 
 def plus_plus(n: float, d: int, k: float, cached: bool = True) -> Work:
-    """``plus_plus.plus_plus``: k centers, each the best of m candidates, in float64."""
-    m = tries(k)
+    """``plus_plus.plus_plus``: k centers, each the best of m candidates, in float64, or in 8 bits where there is much to do.
+
+    Products of 8 bits count as those of a screen, which are no faster.
+    """
+    m, coarse = tries(k), n * d * k >= COARSE
     candidates = m * k / _ACCEPTED
-    batches = max(1.0, candidates / batch_size(n, k)) + math.log2(k + 1)
+    batches = max(1.0, candidates / batch_size(n, k, coarse)) + math.log2(k + 1)
+    if coarse:
+        return prepare(n, d) + Work(
+            screen=2 * n * d * candidates,
+            written=n * candidates * 0.5,
+            moved=batches * n * 24 + k * (m * n * 8 + n * 8),
+            calls=k * 0.2 + batches * (2 + math.ceil(n / BLOCK)),
+        )
     blocks = math.ceil(n / BLOCK)
     return batches * again(n, d, cached) + Work(
         exact=2 * n * d * candidates,

@@ -1,15 +1,17 @@
 """The encoder of pools whose items are vectors already: it hands them on as they are."""
 
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from strata.curation.encoders.none import GivenVectors
 from strata.curation.errors import ConfigError
 from strata.curation.pools.base import Pool
+from strata.curation.pools.content import Kind
 
 
 def as_vector(item: Any) -> Float[Tensor, " d"]:
@@ -23,20 +25,17 @@ def as_vector(item: Any) -> Float[Tensor, " d"]:
     return torch.from_numpy(np.array(item, np.float32))
 
 
-class Coordinates:
-    """Embedding = the point itself, of ``dim`` axes."""
+class Coordinates(GivenVectors):
+    """Embedding = the point itself, of ``dim`` axes, as float32."""
 
     name = "coordinates"
+    reads: ClassVar[Kind] = "images"  # simulated pools do not say what they hold, and this is what that means
 
     def __init__(self, dim: int) -> None:
+        super().__init__()
         if dim < 1:
             raise ConfigError("encoder.dim", f"{dim}", "give the number of axes of the points")
         self._dim = dim
-
-    @property
-    def dim(self) -> int:
-        """Number of axes."""
-        return self._dim
 
     @property
     def transform(self) -> Any:
@@ -46,22 +45,6 @@ class Coordinates:
     def fit(self, pool: Pool, work_dir: Path) -> None:
         """Nothing to learn."""
 
-    def encode(self, batch: Tensor) -> Float[Tensor, "b d"]:
-        """The batch itself."""
-        return batch
-
     def describe(self) -> dict[str, Any]:
         """No model, no transform."""
-        return {
-            "name": self.name,
-            "model": None,
-            "weights_sha256": None,
-            "pooling": None,
-            "normalization": None,
-            "transform": None,
-            "dim": self._dim,
-        }
-
-    def to(self, device: str | torch.device) -> Self:
-        """Nothing is computed, so points stay where they are."""
-        return self
+        return {**super().describe(), "dim": self._dim}

@@ -1,4 +1,4 @@
-"""Flat k-means with restarts: the building block of every level, and of use on its own."""
+"""Flat k-means with restarts: the building block of every level (paper section 3.2), and of use on its own."""
 
 import warnings
 from collections.abc import Callable

@@ -93,6 +93,8 @@ def take_inventory(
 def readable(pool: Pool, path: str | Path) -> Pool:
     """The pool without the items that the inventory at ``path`` found unreadable (the pool itself if there are none).
 
+    Nor with those that a later stage left out of it: ``left_out.npy``, see ``leave_out``.
+
     Raises:
         DataError: the inventory is of other data than the pool now holds.
     """
@@ -102,9 +104,11 @@ def readable(pool: Pool, path: str | Path) -> Pool:
             f"{path} is the inventory of {manifest['n']} items with fingerprint {manifest['fingerprint'][:12]}, but "
             f"pool {pool.name!r} has {len(pool)} with {pool.fingerprint[:12]}; run the pool stage again"
         )
-    if not manifest["n_unreadable"]:
-        return pool
     bad = [item["row"] for item in json.loads((Path(path) / "unreadable.json").read_text())]
+    if manifest.get("n_left_out"):
+        bad += np.load(Path(path) / "left_out.npy", allow_pickle=False).tolist()
+    if not bad:
+        return pool
     return SubsetPool(pool, np.delete(np.arange(len(pool)), bad), name=pool.name)
 
 

@@ -14,14 +14,14 @@ from strata.curation.pools.content import Kind
 from strata.curation.pools.find import find_files
 from strata.curation.pools.fingerprint import digest_file, digest_json
 from strata.curation.pools.items import check_row, pool_name, unique_ids
-from strata.curation.pools.label_values import class_ids
+from strata.curation.pools.label_values import LateLabels
 from strata.curation.pools.lines import LineFile
 
 _LOOK = 100  # lines
 ENDINGS = (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz")
 
 
-class JsonlPool:
+class JsonlPool(LateLabels):
     """One JSON object per line, one of whose fields is the text. ``pool[row]`` is a ``str``.
 
     Opening reads each file once for its line ends; a line is parsed when it is asked for. Blank lines are no items.
@@ -29,7 +29,7 @@ class JsonlPool:
 
     Args:
         path: a file, a folder of such files, or a glob.
-        text_field: the field with the text.
+        text_field: the field with the text; ``raw_content`` in CCNet's files. The other fields are kept: ``column``, ``line``.
         id_field: a field with ids, made unique; None, or a line without it: ``<file>:<line number>``.
         label_field: a field with whole numbers or names; None for a pool without labels. A line without it has -1.
         name: defaults to the name of the file or folder.
@@ -61,7 +61,6 @@ class JsonlPool:
         self._look_for_text(files[0].name)
         self.name = pool_name(name, files[0].name.split(".")[0] if len(files) == 1 else files[0].parent.name)
         self._ids: list[str] | None = None
-        self._labels: tuple[NDArray[np.int64] | None, list[str] | None] | None = None
         self._fingerprint: str | None = None
 
     def __len__(self) -> int:
@@ -95,19 +94,11 @@ class JsonlPool:
     def ids(self) -> Sequence[str]:
         """The id field, or ``<file>:<line number>``."""
         if self._ids is None:
-            self._read_fields()
+            self._classes()  # one pass for both
+        if self._ids is None:  # a pickle has labels and no ids
+            self._label_values()
         assert self._ids is not None
         return self._ids
-
-    @property
-    def labels(self) -> NDArray[np.int64] | None:
-        """Label of each item, [n], -1 for none; None without a label field. The first use reads every line."""
-        return self._classes()[0]
-
-    @property
-    def label_names(self) -> list[str] | None:
-        """Class names, where labels are names."""
-        return self._classes()[1]
 
     @property
     def fingerprint(self) -> str:
@@ -117,6 +108,26 @@ class JsonlPool:
             fields = [self._text_field, self._id_field, self._label_field]
             self._fingerprint = digest_json({"reader": "jsonl", "files": files, "fields": fields})
         return self._fingerprint
+
+    def column(self, name: str) -> NDArray[Any]:
+        """Another field of every line, [n]: e.g. CCNet's ``url``, ``source_domain`` or ``perplexity``.
+
+        A column of numbers is int64 or float64, any other object; a line without the field has NaN, or None.
+
+        Raises:
+            ConfigError: no line has such a field.
+        """
+        records = (self._record(row) for row in range(len(self)))
+        values = [record.get(name) if isinstance(record, dict) else None for record in records]
+        kinds = {type(value) for value in values} - {type(None)}
+        if not kinds:
+            raise ConfigError("column", f"no line of {self.name!r} has a field {name!r}", "name one of its fields")
+        if kinds <= {int, float}:
+            whole = kinds == {int} and None not in values
+            return np.array(values, np.int64 if whole else np.float64)
+        column = np.empty(len(values), object)
+        column[:] = values
+        return column
 
     def encoded(self, row: int) -> bytes:
         """The text as UTF-8. Raises UnreadableItem as ``pool[row]`` does."""
@@ -171,14 +182,8 @@ class JsonlPool:
             return f"no JSON: {error}"
         return record if isinstance(record, dict) else f"no JSON object: {str(record)[:40]!r}"
 
-    def _classes(self) -> tuple[NDArray[np.int64] | None, list[str] | None]:
-        if self._labels is None:
-            self._read_fields()
-        assert self._labels is not None
-        return self._labels
-
-    def _read_fields(self) -> None:
-        """Ids and labels of all lines in one pass."""
+    def _label_values(self) -> Sequence[Any]:
+        """See ``LateLabels``; the same pass finds the ids."""
         ids, labels = [], []
         for row in range(len(self)):
             record = self._record(row) if self._id_field or self._label_field else {}
@@ -187,4 +192,4 @@ class JsonlPool:
             ids.append(self._place(row) if item in (None, "") else str(item).encode(errors="backslashreplace").decode())
             labels.append(fields.get(self._label_field) if self._label_field else None)
         self._ids = unique_ids(ids)
-        self._labels = class_ids(labels, "pool.label_field")
+        return labels

@@ -1,5 +1,6 @@
 """Labels as users write them (numbers or names) as class ids."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -35,3 +36,28 @@ def class_ids(values: Sequence[Any], field: str) -> tuple[NDArray[np.int64] | No
     names = sorted({str(value) for value in given})
     number = {name: i for i, name in enumerate(names)}
     return np.array([-1 if value is None else number[str(value)] for value in values], np.int64), names
+
+
+class LateLabels(ABC):
+    """``labels`` and ``label_names`` of a reader that has to read every item for them, and does so at the first use."""
+
+    _found: tuple[NDArray[np.int64] | None, list[str] | None] | None = None
+
+    @abstractmethod
+    def _label_values(self) -> Sequence[Any]:
+        """What each item says of its label, None for nothing; an empty list for a pool without labels."""
+
+    @property
+    def labels(self) -> NDArray[np.int64] | None:
+        """Label of each item, [n], -1 for none; None where there are none. The first use reads every item."""
+        return self._classes()[0]
+
+    @property
+    def label_names(self) -> list[str] | None:
+        """Class names, where labels are names."""
+        return self._classes()[1]
+
+    def _classes(self) -> tuple[NDArray[np.int64] | None, list[str] | None]:
+        if self._found is None:
+            self._found = class_ids(self._label_values(), "pool.label_field")
+        return self._found

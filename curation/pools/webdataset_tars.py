@@ -16,7 +16,7 @@ from strata.curation.pools.content import Kind
 from strata.curation.pools.find import find_files
 from strata.curation.pools.fingerprint import digest_file, digest_json
 from strata.curation.pools.items import check_row, decode_image, pool_name, unique_ids
-from strata.curation.pools.label_values import class_ids
+from strata.curation.pools.label_values import LateLabels
 from strata.curation.pools.tar_index import Sample, read_samples
 
 IMAGE_ENDINGS = ("jpg", "jpeg", "png", "webp", "ppm", "gif", "bmp", "tif", "tiff")
@@ -25,7 +25,7 @@ _OPEN_SHARDS = 64  # file descriptors per process
 _NOWHERE = (-1, -1)
 
 
-class WebDatasetPool:
+class WebDatasetPool(LateLabels):
     """Samples of plain ``.tar`` shards, without unpacking them. The package ``webdataset`` is not needed.
 
     Opening reads the tar headers. A sample is what neighboring members of one key make; its item is its member with an
@@ -67,7 +67,6 @@ class WebDatasetPool:
         )
         self._ids = unique_ids(sample.key.encode(errors="backslashreplace").decode() for _, sample in samples)
         self.name = pool_name(name, self._shards[0].stem if len(self._shards) == 1 else self._shards[0].parent.name)
-        self._labels: tuple[NDArray[np.int64] | None, list[str] | None] | None = None
         self._fingerprint: str | None = None
         self._open: OrderedDict[int, int] = OrderedDict()
 
@@ -96,16 +95,6 @@ class WebDatasetPool:
     def ids(self) -> Sequence[str]:
         """``__key__`` of each sample, made unique."""
         return self._ids
-
-    @property
-    def labels(self) -> NDArray[np.int64] | None:
-        """Label of each item, [n], -1 for none. The first use reads every ``.cls`` (or ``.json``)."""
-        return self._classes()[0]
-
-    @property
-    def label_names(self) -> list[str] | None:
-        """Class names, where labels are names."""
-        return self._classes()[1]
 
     @property
     def fingerprint(self) -> str:
@@ -158,11 +147,9 @@ class WebDatasetPool:
             raise UnreadableItem(row, self._ids[row], f"{self._shards[shard]} is cut short")
         return data
 
-    def _classes(self) -> tuple[NDArray[np.int64] | None, list[str] | None]:
-        if self._labels is None:
-            values = [] if self._label_field is None else [self._label(row) for row in range(len(self))]
-            self._labels = class_ids(values, "pool.label_field")
-        return self._labels
+    def _label_values(self) -> Sequence[Any]:
+        """See ``LateLabels``."""
+        return [] if self._label_field is None else [self._label(row) for row in range(len(self))]
 
     def _label(self, row: int) -> int | str | None:
         """What ``.cls`` or ``.json`` says. A ``.json`` that is damaged says nothing: the item itself may be sound."""

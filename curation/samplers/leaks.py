@@ -1,4 +1,4 @@
-"""Take out of a pool what is in a test set: rows whose embedding is too like one of it."""
+"""Take out of a pool what is in a test set: rows whose embedding is too like one of it (as the paper's pool, section 4.1)."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Unpack, get_args

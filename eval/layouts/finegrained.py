@@ -46,7 +46,12 @@ def torchvision_files(dataset: str, root: str, splits: Sequence[str]) -> FilesPo
         pairs = listed if labels_at is None else list(zip(listed, getattr(data, labels_at), strict=True))
         files += [Path(file).relative_to(folder).as_posix() for file, _ in pairs]
         labels += [int(label) for _, label in pairs]
-        names = [str(name) for name in data.classes]
+        found = [str(name) for name in data.classes]
+        if names and found != names:
+            raise DataError(
+                f"pool.splits: {split} of {dataset} has other classes than {splits[0]}; fetch the set again"
+            )
+        names = found
     if not splits:
         raise ConfigError("pool.splits", "there are none", "give e.g. [train]")
     check_files(folder, files, layout)

@@ -57,6 +57,12 @@ class Protocol(ABC):
         """Of how many of the last blocks it reads patch tokens: they are stored only where a protocol asks for them."""
         return 0
 
+    @property
+    def full_version(self) -> Any:
+        """The version, and that of the protocol whose head it uses, if any: what a stage's key says."""
+        classifier = getattr(self, "classifier", None)
+        return self.version if classifier is None else [self.version, classifier.id, classifier.version]
+
     @abstractmethod
     def evaluate(self, features: FeatureFolders, benchmark: str, device: torch.device) -> Result:
         """Fit on the "train" split, choose nothing on the "test" split, and score the latter once."""

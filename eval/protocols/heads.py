@@ -87,6 +87,10 @@ def open_labelled(features: FeatureFolders, split: str) -> Features:
             f"label {found.labels[bad[0]]} of row {bad[0]} ({found.ids[bad[0]]!r}) is none of {found.n_classes} classes"
         )
         raise DataError(f"features of {split}: {problem}; correct the labels of the pool")
+    outside = [] if found.candidates is None else found.candidates[found.candidates >= found.n_classes].tolist()
+    if outside:
+        problem = f"candidate {outside[0]} is none of {found.n_classes} classes"
+        raise DataError(f"features of {split}: {problem}; correct the class map of the pool")
     return found
 
 

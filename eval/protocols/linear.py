@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -15,8 +15,8 @@ from strata.curation.progress import progress
 from strata.eval.features import Features
 from strata.eval.protocols.heads import Classifier, Head
 from strata.eval.protocols.inputs import HeadInputs, read_input
+from strata.eval.protocols.selection import ChooseBy, best_trial, check_holdout, held_out_rows
 from strata.eval.protocols.sgd_heads import SGDHeads, step_together
-from strata.eval.stratify import stratified_sample
 
 DINOV2_RATES = (1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1)
 
@@ -88,7 +88,7 @@ class Linear(Classifier):
     batch_size: int = 128
     momentum: float = 0.9
     holdout: float = 0.1
-    choose_by: Literal["top1", "cross_entropy"] = "top1"
+    choose_by: ChooseBy = "top1"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -113,23 +113,14 @@ class Linear(Classifier):
         if max(self.n_blocks) > n_blocks:
             problem = f"{max(self.n_blocks)} blocks, but the features hold {n_blocks}"
             raise ConfigError("protocol.n_blocks", problem, f"use at most {n_blocks}")
-        if np.bincount(labels).max() < 2:
-            problem = f"nothing of the {len(labels)} training images can be held out: each class has one"
-            raise ConfigError("protocol.holdout", problem, "give a larger training set")
+        check_holdout(labels)
 
     def fit(self, train: Features, device: torch.device | str = "cpu") -> Probe:
         """Choose the setting on a held-out part of ``train``, and fit it to all of ``train``."""
         self.check(train.labels, train.cls.shape[1])
-        size = max(1, round(self.holdout * len(train)))
-        held_out = stratified_sample(train.labels, size, self.seed, leave_one=True)
-        fitted_on = np.setdiff1d(np.arange(len(train)), held_out)
+        fitted_on, held_out = held_out_rows(train.labels, self.holdout, self.seed)
         trials = self._try_all(train, fitted_on, held_out, device)
-        converged = [trial for trial in trials if trial["cross_entropy"] is not None]
-        if not converged:
-            problem = f"every head diverged, from {self.learning_rates[0]} on"
-            raise ConfigError("protocol.learning_rates", problem, "add smaller ones")
-        by_top1 = self.choose_by == "top1"
-        best = min(converged, key=lambda trial: (-trial["top1"] if by_top1 else 0, trial["cross_entropy"]))
+        best = best_trial(trials, self.choose_by)
         setting = Setting(best["learning_rate"], best["n_blocks"], best["avgpool"])
         (heads,) = self._train(train, np.arange(len(train)), [setting], device, "linear: fit").values()
         if not heads.weight.isfinite().all():

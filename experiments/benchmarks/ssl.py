@@ -1,6 +1,6 @@
 """Images per second of DINOv2 pre-training on the CPU: ours and lightly-train's, the same ViT, crops, batch and images.
 
-    python -m strata.experiments.benchmarks.ssl --peer PYTHON
+    python -m strata.experiments.benchmarks.ssl --peer PYTHON --setting vit_tiny
 
 PYTHON is an interpreter of an environment of its own in which ``lightly-train`` is installed; it is no dependency. Every
 measurement is a fresh process on the same threads; ours and theirs alternate within a round. The first steps of a
@@ -15,7 +15,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,9 +44,18 @@ class Setting:
     batch: int = 64
     threads: int = 2
     workers: int = 2  # theirs: processes that decode and augment
-    steps: int = 5  # counted; as many before them are not
+    steps: int = 3  # counted; as many before them are not
     images: int = 2048
     side: int = 64  # pixels of an image
+
+
+# The recipe that the experiments train on a CPU (configs/ssl/dinov2_micro64.yaml), and a ViT-Ti with all of DINOv2's crops
+SETTINGS = {
+    "dinov2_micro64": Setting(
+        dim=96, depth=4, heads=3, patch=12, n_local=2, hidden=256, bottleneck=64, prototypes=1024, steps=20
+    ),
+    "vit_tiny": Setting(),
+}
 
 
 PEER = """
@@ -222,9 +231,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peer", help="an interpreter that has lightly-train")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument(
-        "--set", nargs="*", default=[], metavar="NAME=NUMBER", help="change a setting, e.g. dim=384 heads=6"
-    )
+    parser.add_argument("--setting", choices=SETTINGS, default="vit_tiny")
+    parser.add_argument("--change", nargs="*", default=[], metavar="NAME=NUMBER", help="e.g. dim=384 heads=6")
     parser.add_argument("--write", type=Path, help="also write the report there, e.g. results/benchmarks/ssl.md")
     parser.add_argument("--ours", help=argparse.SUPPRESS)  # JSON: what a process of our side runs
     given = parser.parse_args()
@@ -235,13 +243,21 @@ def main() -> None:
         return
     if not given.peer:
         parser.error("--peer is needed: an interpreter that has lightly-train")
-    setting = Setting(**{name: int(value) for name, value in (pair.split("=") for pair in given.set)})
+    changes = {name: int(value) for name, value in (pair.split("=") for pair in given.change)}
     with tempfile.TemporaryDirectory() as folder:
-        text = compare(given.peer, setting, given.rounds, Path(folder))
+        text = compare(given.peer, replace(SETTINGS[given.setting], **changes), given.rounds, Path(folder))
     print(text)
     if given.write:
-        given.write.parent.mkdir(parents=True, exist_ok=True)
-        given.write.write_text("# Pre-training speed: `python -m strata.experiments.benchmarks.ssl`\n\n" + text)
+        write_section(given.write, given.setting, text)
+
+
+def write_section(file: Path, name: str, text: str) -> None:
+    """Put a setting's report into the file, in place of the one that is there."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    title = "# Pre-training speed: `python -m strata.experiments.benchmarks.ssl`\n"
+    parts = file.read_text().split("\n## ")[1:] if file.exists() else []
+    sections = dict(part.split("\n", 1) for part in parts) | {name: "\n" + text}
+    file.write_text(title + "".join(f"\n## {key}\n{sections[key].rstrip()}\n" for key in sorted(sections)))
 
 
 if __name__ == "__main__":

@@ -113,6 +113,8 @@ def crop_boxes(
         tries: uniform numbers for area and aspect ratio.
         place: uniform numbers for the position.
     """
+    # float64: the last bit of a float32 root differs between machines, and rounding would make it a pixel
+    extents, tries, place = extents.double(), tries.double(), place.double()
     image_h, image_w = extents[:, :1], extents[:, 1:]
     area = (scale[0] + (scale[1] - scale[0]) * tries[:, 0]) * image_h * image_w
     aspect = ((2 * tries[:, 1] - 1) * _LOG_ASPECT).exp()
@@ -127,7 +129,7 @@ def crop_boxes(
     slack_h, slack_w = image_h - height, image_w - width
     top = torch.where(found, torch.minimum((place[:, 0] * (slack_h + 1)).floor(), slack_h), (slack_h / 2).floor())
     left = torch.where(found, torch.minimum((place[:, 1] * (slack_w + 1)).floor(), slack_w), (slack_w / 2).floor())
-    return Boxes(top, left, height, width)
+    return Boxes(top.float(), left.float(), height.float(), width.float())
 
 
 def _factor(u: Tensor, strength: float, active: Tensor) -> Tensor:

@@ -6,14 +6,16 @@ Norms, activations, softmax, losses, Sinkhorn-Knopp, augmentation and the optimi
 activations are not counted either (MFU, not HFU). Stochastic depth and masks are at their means.
 """
 
+import itertools
 from dataclasses import dataclass
 
 import torch
-from timm.layers import GluMlp
 from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
 
 from strata.ssl.image.backbone import create_backbone
 from strata.ssl.image.config import ImageSSLConfig
+from strata.ssl.image.stochastic_depth import drop_rates
 
 
 @dataclass(frozen=True)
@@ -72,23 +74,27 @@ def _backbone(
     vit: VisionTransformer, crops: float, patches: int, read: float, drop: float, uniform: bool = True
 ) -> float:
     """Forward pass of ``crops`` crops; the last MLP runs on ``read`` tokens, and dropped residuals cost nothing."""
-    tokens, depth = patches + vit.num_prefix_tokens, len(vit.blocks)
+    depth, tokens = len(vit.blocks), crops * (patches + vit.num_prefix_tokens)
     total = crops * patches * _patch_embed(vit)
-    for i, block in enumerate(vit.blocks):
-        kept = 1.0 - (drop if uniform or depth == 1 else drop * i / (depth - 1))
-        attention, dim = block.attn, vit.embed_dim
-        inner = attention.qkv.out_features // 3
-        projections = 2.0 * (attention.qkv.weight.numel() + attention.proj.weight.numel())
-        total += kept * crops * tokens * (projections + 4.0 * tokens * inner)  # QK^T and its product with V
-        fed = read if i == depth - 1 else crops * tokens
-        total += kept * fed * _mlp(block.mlp, dim)
+    for i, (block, rate) in enumerate(zip(vit.blocks, drop_rates(drop, depth, uniform), strict=True)):
+        attention = _weights(block.attn) + 2.0 * (patches + vit.num_prefix_tokens) * _width(block.attn)
+        fed = read if i == depth - 1 else tokens
+        total += (1.0 - rate) * 2.0 * (tokens * attention + fed * _weights(block.mlp))
     return total
 
 
-def _mlp(mlp: torch.nn.Module, dim: int) -> float:
-    """Of one token."""
-    hidden = mlp.fc1.out_features
-    return 2.0 * dim * hidden + 2.0 * dim * (hidden // 2 if isinstance(mlp, GluMlp) else hidden)
+def _weights(layer: Tensor | nn.Module) -> int:
+    """Multiply-adds of one token in the linear layers."""
+    assert isinstance(layer, nn.Module)  # what torch says of a block's attributes
+    return sum(part.weight.numel() for part in layer.modules() if isinstance(part, nn.Linear))
+
+
+def _width(attention: Tensor | nn.Module) -> int:
+    """Of queries, keys and values: each score, and each use of one, is that many multiply-adds over all heads."""
+    assert isinstance(attention, nn.Module)
+    qkv = attention.qkv
+    assert isinstance(qkv, nn.Linear)
+    return qkv.out_features // 3
 
 
 def _head(config: ImageSSLConfig, dim: int, *, separate: bool) -> float:
@@ -99,4 +105,4 @@ def _head(config: ImageSSLConfig, dim: int, *, separate: bool) -> float:
         else (config.head_bottleneck, config.n_prototypes)
     )
     widths = [dim] + [config.head_hidden] * (config.head_layers - 1) + [bottleneck, prototypes]
-    return sum(2.0 * a * b for a, b in zip(widths[:-1], widths[1:], strict=True))
+    return sum(2.0 * a * b for a, b in itertools.pairwise(widths))

@@ -11,10 +11,10 @@ from jaxtyping import Float
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from strata.ssl.image.attention import choose_attention
 from strata.ssl.image.backbone import MaskedViT
 from strata.ssl.image.config import ImageSSLConfig
 from strata.ssl.image.data import model_seed
+from strata.ssl.image.kernels import choose_kernels
 from strata.ssl.image.not_finite import NotFinite, first_bad_forward, first_bad_gradient, save_batch
 from strata.ssl.image.parameters import apply_step, parameter_groups
 from strata.ssl.image.processes import shard
@@ -95,8 +95,8 @@ class Learner(pl.LightningModule):
                 shard(network, [*network.backbone.vit.blocks], [network.backbone, *network.heads.values()])
 
     def on_fit_start(self) -> None:
-        """The attention of this device."""
-        choose_attention(self, self.device)
+        """The kernels of this device."""
+        choose_kernels(self, self.device)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW over the student's groups; lr and decay are set before every step."""

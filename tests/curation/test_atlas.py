@@ -379,3 +379,28 @@ def test_it_draws_itself_in_a_browser(tmp_path: Path):
     assert drawn.count('role="treeitem"') == 1 + occupied and drawn.count("<svg") == 4
     assert "<script" not in drawn.split("<main>")[1] and "&lt;/script&gt;" in drawn
     assert drawn.count('class="card loser"') > 0 and "How it was made" in drawn
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+def test_long_texts_stay_inside_their_pane(tmp_path: Path):
+    """A text pool as it is: paragraphs without a break, ids that are long paths. Measured in the browser itself."""
+    texts = [f"{'word ' * 60}{'x' * (i % 200)}" for i in range(600)]
+    file = write_atlas(tmp_path / "a.html", (h := tree()), Selection.of(h.sample(150)), pool=ListPool(texts),
+                       ids=[f"{'some/folder/' * 9}{i}" for i in range(600)])  # fmt: skip
+    page = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", file.read_text(encoding="utf-8"))
+    measure = """<script>addEventListener("load", () => { document.querySelectorAll("#tree .row")[1].click();
+      const wide = [...document.querySelectorAll(".detail, .loser, main")].filter(b => b.scrollWidth > b.clientWidth);
+      const figures = document.querySelectorAll(".detail figure").length;
+      document.title = `measured ${wide.length} too wide, ${figures} texts`; });</script></body>"""
+    file.write_text(page.replace("</body>", measure), encoding="utf-8")
+    options = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--window-size=1000,900",
+        f"--user-data-dir={tmp_path}/profile",
+        "--dump-dom",
+    ]
+    done = subprocess.run([CHROMIUM, *options, file.as_uri()], capture_output=True, text=True, timeout=60)
+    found = re.search(r"<title>measured (\d+) too wide, (\d+) texts</title>", done.stdout)
+    assert found and found[1] == "0" and int(found[2]) > 5

@@ -22,7 +22,7 @@ from strata.curation.cost.report import describe
 from strata.curation.cost.splits import proposals
 from strata.curation.cost.work import Rates, Work
 from strata.curation.errors import ConfigError, DataError
-from strata.curation.kmeans import accelerated, match, plus_plus
+from strata.curation.kmeans import accelerated, grids, match, plus_plus
 from strata.curation.kmeans.points import Points
 
 WEB = yaml.safe_load((Path(str(strata.configs.__file__)).parent / "hierarchy" / "paper_web.yaml").read_text())
@@ -58,9 +58,9 @@ def test_paper_sizes():
 def test_counts_are_those_of_the_engine(monkeypatch: pytest.MonkeyPatch, n: int, d: int, k: int):
     X = np.random.default_rng(0).random((n, d), dtype=np.float32)
     points, drawn = Points(X), []
-    to_rows = plus_plus._GridDistances.to_rows
+    to_rows = grids.FineDistances.to_rows
     monkeypatch.setattr(
-        plus_plus._GridDistances, "to_rows", lambda self, rows: (drawn.append(len(rows)), to_rows(self, rows))[1]
+        grids.FineDistances, "to_rows", lambda self, rows: (drawn.append(len(rows)), to_rows(self, rows))[1]
     )
     plus_plus.plus_plus(points, k, np.random.default_rng(0))
     assert steps.plus_plus(n, d, k).exact == pytest.approx(2 * n * d * sum(drawn), rel=0.25)
@@ -73,7 +73,9 @@ def test_constants_are_those_of_the_engine():
     assert memory.TILE == match.TILE
     for n, k in itertools.product((100, 9000, 10**6, 10**8), (2, 50, 1000)):
         m = 2 + int(math.log(k))
-        assert steps.batch_size(n, k) == max(2 * m, min(plus_plus._BATCH, plus_plus._BATCH_ELEMENTS // n))
+        assert steps.batch_size(n, k) == max(2 * m, min(plus_plus._BATCH, grids._ELEMENTS // n))
+        assert steps.batch_size(n, k, coarse=True) == max(2 * m, min(plus_plus._BATCH, 2 * (grids._ELEMENTS // n)))
+    assert steps.COARSE == grids._COARSE
 
 
 @given(

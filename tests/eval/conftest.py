@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
@@ -53,9 +55,12 @@ def array_pool():
 
 @pytest.fixture
 def make_features(tmp_path):
-    """Write a features folder: ``make_features(train=(cls, labels), test=(cls, labels))``; avg defaults to -cls."""
+    """Write a features folder: ``make_features(train=(cls, labels), test=(cls, labels))``; avg defaults to -cls.
 
-    def make(name="features", n_classes=None, **splits):
+    ``extra={"test": {"columns": {...}, "candidates": [...], "label_names": [...], "patches": [n, B, p, d]}}``.
+    """
+
+    def make(name="features", n_classes=None, extra=None, **splits):
         n_classes = n_classes or 1 + max(int(np.max(split[1])) for split in splits.values())
         described = {}
         with create_artifact(tmp_path / name, "features") as draft:
@@ -66,7 +71,16 @@ def make_features(tmp_path):
                 np.save(folder / "cls.npy", cls)
                 np.save(folder / "avg.npy", avg[0] if avg else -cls)
                 write_items(folder, [f"{split}-{row}" for row in range(len(cls))], np.asarray(labels, np.int64))
-                described[split] = {"n": len(cls), "pool": {"name": f"toy-{split}"}}
+                described[split] = {"n": len(cls), "pool": {"name": f"toy-{split}"}, "fingerprint": f"{name}-{split}"}
+                more = dict((extra or {}).get(split, {}))
+                if more.get("columns"):
+                    table = pq.read_table(folder / "items.parquet")
+                    for column, values in more.pop("columns").items():
+                        table = table.append_column(column, pa.array(values))
+                    pq.write_table(table, folder / "items.parquet")
+                if "patches" in more:
+                    np.save(folder / "patches.npy", more.pop("patches"))
+                described[split] |= more
             names = [f"class-{c}" for c in range(n_classes)]
             draft.meta.update(splits=described, label_names=names, backbone={"name": "none"})
         return tmp_path / name

@@ -15,6 +15,7 @@ from strata.eval.benchmarks import Benchmark
 from strata.eval.protocols.base import Protocol
 from strata.eval.protocols.linear import DINOV2_RATES, Linear
 from strata.eval.stratify import stratified_sample
+from strata.experiments.build import build
 
 ROOT = Path(configs.__path__[0])
 NAMES = ["a", "b", "c"]
@@ -96,7 +97,24 @@ def test_benchmark_configs_without_data(name):
     assert not set(benchmark.train.ids) & set(benchmark.test.ids)
 
 
-NEED_DATA = sorted({file.stem for file in (ROOT / "benchmark").glob("*.yaml")} - {"digits", "rendered"})
+PUBLISHED = [
+    "ade20k", "aircraft", "caltech101_30", "cars", "cifar10", "cifar100", "cityscapes", "cub200", "dollar_street", "dtd",
+    "flowers102", "food101", "imagenet", "imagenet_shift", "inat18", "inat21", "kitti", "nyu", "pets", "roxford5k", "rparis6k",
+    "sun397", "sunrgbd", "voc2007", "voc2012",
+]  # fmt: skip
+NEED_DATA = sorted({file.stem for file in (ROOT / "benchmark").glob("*.yaml")} - {"digits", "rendered", *PUBLISHED})
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_sets_that_are_not_there_say_what_is_expected(name, tmp_path, monkeypatch):
+    """Every setting of the file fits its loader, and the first thing that is missing is the data."""
+    monkeypatch.setenv("STRATA_DATA", str(tmp_path))
+    with pytest.raises(ConfigError) as caught:
+        build(OmegaConf.to_container(OmegaConf.load(ROOT / "benchmark" / f"{name}.yaml")), f"benchmarks.{name}")
+    assert caught.value.field.startswith(f"benchmarks.{name}.")
+    assert "not found" in caught.value.problem
+    if name not in ("cifar10", "cifar100"):  # pools of the curation side
+        assert "STRATA_DATA" in caught.value.fix and ("ROOT" in caught.value.fix or "real.json" in caught.value.fix)
 
 
 @pytest.mark.data
@@ -106,7 +124,12 @@ def test_benchmark_configs_with_data(name):
         pytest.skip("no data sets: set STRATA_DATA to their folder")
     benchmark = load(ROOT / "benchmark" / f"{name}.yaml")
     assert benchmark.name == name
-    assert set(np.unique(benchmark.test.labels)) <= set(np.unique(benchmark.train.labels))
+    if benchmark.task == "classification":
+        for split, pool in benchmark.splits.items():
+            assert set(np.unique(pool.labels)) <= set(np.unique(benchmark.train.labels)), split
+    first, *others = benchmark.splits.values()
+    for other in others:
+        assert not set(first.ids) & set(other.ids) or first.name != other.name
 
 
 def test_there_are_data_benchmarks():

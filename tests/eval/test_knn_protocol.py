@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from strata.curation.errors import ConfigError
+from strata.eval import nearest, screens
 from strata.eval.nearest import nearest_neighbors
 from strata.eval.protocols.knn import KNN, vote
 from strata.eval.scores import read_scores
@@ -143,3 +144,52 @@ def test_repeats_to_the_byte(make_features, tmp_path):
         KNN().run(path, tmp_path / name, device="cpu")
     for file in ("scores.json", "predictions.parquet", "manifest.json"):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+@pytest.mark.parametrize("case", ["spread", "near", "copies", "collapsed", "small"])
+@pytest.mark.parametrize("low", [False, True])
+def test_cheap_products_never_lose_a_neighbor(case, low, monkeypatch):
+    """Against float64 similarities of all pairs, also where the bounds leave much open: near-equal and equal keys."""
+    monkeypatch.setattr(screens, "has_bfloat16", lambda: low)
+    rng = np.random.default_rng(0)
+    keys = rng.standard_normal((3000, 48)).astype(np.float32)
+    if case == "near":
+        keys = keys[:1] + 1e-3 * keys  # cosines differ by 1e-6
+    elif case == "copies":
+        keys[1000:] = np.tile(keys[:1000], (2, 1))
+    elif case == "collapsed":
+        keys[:] = 1.0
+    elif case == "small":
+        keys *= 1e-20
+    queries = (keys[:40] + 0.3 * rng.standard_normal((40, 48)) * np.abs(keys).mean()).astype(np.float32)
+    similarity, rows = nearest_neighbors(queries, keys, 30)
+    q, k = (nearest._unit(x, "cpu").double().numpy() for x in (queries, keys))
+    exact = q @ k.T
+    expected = np.argsort(-exact, axis=1, kind="stable")[:, :30]
+    np.testing.assert_array_equal(rows, expected)
+    np.testing.assert_array_equal(similarity, np.take_along_axis(exact, expected, axis=1))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_bound_of_a_screen_holds(dtype):
+    rng = np.random.default_rng(0)
+    keys, queries = (nearest._unit(rng.standard_normal((m, 300)) + 0.5, "cpu") for m in (2000, 50))
+    screen = screens.LowScreen(keys, 50, spare=8) if dtype == torch.bfloat16 else screens.Screen(keys, spare=8)
+    columns, bound = screen.candidates(queries, keys, 12)
+    exact = queries.double() @ keys.double().T
+    others = exact.scatter(1, columns, -torch.inf).amax(dim=1)
+    assert (others <= bound).all()
+    assert columns.shape == (50, 20)
+    assert (columns.diff(dim=1) > 0).all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10**6), q=st.integers(1, 4), m=st.integers(40, 400), k=st.integers(1, 30), low=st.booleans())
+def test_top_by_groups_is_topk(seed, q, m, k, low):
+    values = torch.randn(q, m, generator=torch.Generator().manual_seed(seed))
+    values = values.bfloat16() if low else values
+    found, columns = screens.top_by_groups(values, k)
+    expected = values.float().sort(dim=1, descending=True).values[:, :k]
+    assert torch.equal(found.sort(dim=1, descending=True).values, expected)
+    assert torch.equal(values.float().gather(1, columns), found)
+    assert all(len(set(row)) == k for row in columns.tolist())

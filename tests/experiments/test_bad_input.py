@@ -12,6 +12,7 @@ import pytest
 from flow import arguments
 from torchvision.transforms.functional import to_tensor
 
+from strata.curation.paths import data_root
 from strata.experiments.cli import dispatch
 from strata.experiments.runner import Runner
 
@@ -120,9 +121,6 @@ OTHERS = {
     "eval: no transformer": (
         "eval", ["backbone=timm:resnet18", "benchmark=digits"], ["protocols.linear.n_blocks:", "4 blocks", "hold 1"],
     ),
-    "eval: no patch tokens": (
-        "eval", ["backbone=timm:resnet18", "benchmark=globe_bands", "protocol=segmentation"], ["patch tokens", "resnet18"],
-    ),
     "eval: unknown benchmark": ("eval", ["backbone=x", "benchmark=nope"], ["benchmark:", "'nope'", "digits", "finegrained12"]),
     "eval: unknown protocol": ("eval", ["backbone=x", "benchmark=digits", "protocol=[knn,nope]"], ["protocol:", "'nope'"]),
     "eval: no list of names": ("eval", ["backbone=x", "benchmark=[]"], ["benchmark:", "names"]),
@@ -131,7 +129,7 @@ OTHERS = {
     ),
     "eval: a backbone twice": ("eval", ["backbone=[timm:test_vit,timm:test_vit]", "benchmark=digits"], ["backbone:", "twice"]),
     "eval: a published set that is not there": (
-        "eval", ["backbone=timm:test_vit", "benchmark=inat18"], ["benchmarks.inat18.", "train2018.json", "STRATA_DATA"],
+        "eval", ["backbone=timm:test_vit", "benchmark=inat18"], ["benchmarks.inat18.", "train_val2018", "STRATA_DATA"],
     ),
     "eval: no test split": (
         "eval", ["backbone=timm:test_vit", "benchmark=digits", "benchmarks.digits.test=null"], ["benchmarks.digits.test"],
@@ -191,6 +189,16 @@ def test_refused_by_other_commands(
     refused_line([command, *overrides], expected, tmp_path, monkeypatch, capfd)
 
 
+@pytest.mark.data
+def test_a_network_without_patches_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    if (root := data_root()) is None or not (root / "satellite" / "globe_height").is_dir():
+        pytest.skip("satellite/globe_height is not in the data folder")
+    words = ["eval", "backbone=timm:resnet18", "benchmark=globe_bands", "protocol=segmentation"]
+    refused_line(words, ["patch tokens", "resnet18"], tmp_path, monkeypatch, capfd)
+
+
 def test_wandb_mode_of_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ):
@@ -215,7 +223,7 @@ def test_each_job_of_a_sweep_is_refused(
     said = capfd.readouterr()
     first, second = said.err.strip().splitlines()
     assert "size=0] size:" in first and "size=-1] size:" in second
-    assert "55 stages" in said.out, "the third job was planned"
+    assert "65 stages" in said.out, "the third job was planned"
     assert not any(tmp_path.iterdir())
 
 

@@ -1,4 +1,4 @@
-"""Online k-NN: the number that the evaluators would give, and the option of an experiment that asks for it."""
+"""Online k-NN: the number that the evaluators would give."""
 
 import json
 
@@ -13,7 +13,6 @@ from strata.curation.pools.subset import SubsetPool
 from strata.eval.backbone import load_backbone
 from strata.eval.features import extract_features
 from strata.eval.protocols.knn import KNN
-from strata.experiments.checks_stages import check_online
 from strata.experiments.online_knn import OnlineKNN, held_out
 from strata.ssl.image.config import ImageSSLConfig
 from strata.ssl.image.pretrain import pretrain
@@ -70,18 +69,3 @@ def test_it_refuses_pools_without_labels_and_small_banks():
     unlabelled.labels = None
     with pytest.raises(ConfigError, match="online_knn.queries"):
         OnlineKNN(pool, unlabelled, size=8, mean=(0.5,) * 3, std=(0.2,) * 3)
-
-
-def test_the_option_of_an_experiment():
-    benchmarks = {"digits": {"train": {"_target_": "train"}, "test": {"_target_": "test"}}}
-    assert check_online({"benchmarks": benchmarks}) is None
-    asked = {"benchmark": "digits", "every": 40}
-    assert check_online({"benchmarks": benchmarks, "online_knn": asked}) == {"pool": {"_target_": "train"}, "every": 40}
-    for bad in (
-        {"benchmark": "other", "every": 40},
-        {"benchmark": "digits", "every": 30},
-        {"benchmark": "digits"},
-        "digits",
-    ):
-        with pytest.raises(ConfigError, match="online_knn"):
-            check_online({"benchmarks": benchmarks, "online_knn": bad})

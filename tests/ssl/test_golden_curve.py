@@ -4,7 +4,8 @@
 also raise ``VERSION`` of experiments/stages/pretrain.py. The images are drawn by numpy, so no image library plays a part.
 
 How stable: one thread with AVX-512, AVX2 and no vector instructions of torch (ATEN_CPU_CAPABILITY=default) differed by at
-most 5e-6 in a loss near 10, two threads by as little: 1e-5 of the loss leaves a factor of ten to other CPUs.
+most 5e-6 in a loss near 10, two threads by as little: 1e-5 of the loss leaves a factor of ten to other CPUs. After some
+40 steps rounding may exchange a nearest neighbor of KoLeo, which jumps (seen: .0006 of .038); hence the wider end.
 """
 
 import json
@@ -52,7 +53,9 @@ def curve(folder):
 def test_micro_recipe_follows_the_golden_curve(tmp_path):
     golden = np.loadtxt(GOLDEN, delimiter=",", skiprows=1)
     assert golden.shape == (50, 1 + len(NAMES)) and golden[-1, 1] < 0.8 * golden[0, 1]
-    np.testing.assert_allclose(curve(tmp_path / "run"), golden[:, 1:], rtol=1e-5, atol=1e-5)
+    found = curve(tmp_path / "run")
+    np.testing.assert_allclose(found[:40], golden[:40, 1:], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(found[40:], golden[40:, 1:], rtol=1e-3, atol=5e-3)
 
 
 if __name__ == "__main__":
