@@ -2,8 +2,8 @@
 
     python -m strata.experiments.benchmarks.ssl_learns digits tinyimagenet_lt
 
-It writes results/ssl_learns/README.md, curves.png, and a CSV and a JSON file for each run. NOT RUN yet to the end; recipes are made
-for under 30 minutes of one CPU thread each.
+It writes results/ssl_learns/README.md, curves.png, and a CSV and a JSON file for each run. Recipes are made for under 30
+minutes of one CPU thread each.
 The curve is k-NN on rows of the training pool that are held out of training (seeded); recipes were chosen on it alone. At the
 end the benchmark's own train and test splits are read once. Data: digits comes with scikit-learn; tinyimagenet_lt needs
 STRATA_DATA.
