@@ -26,6 +26,7 @@ from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
 from strata.curation.pools.base import Pool
+from strata.curation.pools.subset import SubsetPool
 from strata.experiments.build import build
 from strata.experiments.execute import git_commit
 from strata.experiments.online_knn import OnlineKNN, held_out
@@ -65,7 +66,7 @@ def learn(data: str, recipe: str, seed: int, out: Path) -> Curve:
     config = ImageSSLConfig(**groups["ssl"])
     pool: Pool = build(groups["pool"], "pool")
     rest, queries = held_out(pool, HELD_OUT[data], seed=0)
-    bank = held_out(rest, 0.0, seed=1, limit=BANK)[0]
+    bank = SubsetPool(rest, np.sort(np.random.default_rng(1).permutation(len(rest))[:BANK]))
     probe = OnlineKNN(bank, queries, size=config.global_size, mean=config.mean, std=config.std)
     every = max(1, config.steps // POINTS)
     untrained = DINOv2(ImageSSLConfig(**{**groups["ssl"], "method": "dinov2"}), seed).backbone.vit.eval()

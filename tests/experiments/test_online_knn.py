@@ -11,7 +11,7 @@ from strata.curation.errors import ConfigError
 from strata.curation.pools.digits import DigitsPool
 from strata.curation.pools.subset import SubsetPool
 from strata.eval.backbone import load_backbone
-from strata.eval.features import extract_features
+from strata.eval.extract import extract_features
 from strata.eval.protocols.knn import KNN
 from strata.experiments.online_knn import OnlineKNN, held_out
 from strata.ssl.image.config import ImageSSLConfig
