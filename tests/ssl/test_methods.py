@@ -181,3 +181,17 @@ def test_bad_setting_names_its_field(field, settings):
     with pytest.raises(ConfigError) as caught:
         config(**{"method": "mae", **settings})
     assert caught.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"mae": {"mask_ratio": 0.99}}, "0.99 hides all of a crop's 16 patches"),
+        ({"mae": {"mask_ratio": 0.01}}, "0.01 shows all of a crop's 16 patches"),
+    ],
+)
+def test_a_mask_that_hides_all_or_nothing_is_refused(changes, words):
+    """With nothing to read or nothing to predict the loss would be a mean over no patch: not a number."""
+    with pytest.raises(ConfigError, match=words) as caught:
+        MAE(config(method="mae", **changes), seed=0)
+    assert caught.value.field == "ssl.mae.mask_ratio"
