@@ -30,7 +30,12 @@ CASES = {
     "taken up again": {"stop_at": 3},
     "fsdp, taken up again": {"strategy": "fsdp", "stop_at": 3},
     "simclr": {"method": "simclr", **NO_CROPS, "stop_at": 3},
-    "mae": {"method": "mae", **NO_CROPS, "mae": {"decoder_dim": 16, "decoder_depth": 1, "decoder_heads": 2}, "stop_at": 3},
+    "mae": {
+        "method": "mae",
+        **NO_CROPS,
+        "mae": {"decoder_dim": 16, "decoder_depth": 1, "decoder_heads": 2},
+        "stop_at": 3,
+    },
 }
 SLOW_CASES = {
     "without iBOT": {"ibot_weight": 0.0},
