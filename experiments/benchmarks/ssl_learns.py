@@ -1,11 +1,13 @@
 """Does it learn? k-NN of a backbone from random weights, as it trains, against the untrained one and raw pixels.
 
     python -m strata.experiments.benchmarks.ssl_learns digits tinyimagenet_lt
+    python -m strata.experiments.benchmarks.ssl_learns digits --change koleo_weight=0.5
 
 It writes results/ssl_learns/README.md, curves.png, and a CSV and a JSON file for each run. Recipes are made for under 30
 minutes of one CPU thread each, the probes on the way included.
 The curve is protocol knn-v1 on rows of the training pool that are held out of training (seeded); recipes were chosen on it
-alone. At the end the benchmark's own train and test splits are read once. Data: digits comes with scikit-learn;
+alone. At the end the benchmark's own train and test splits are read once; not so for a recipe with a ``--change``, which is
+how recipes are chosen. Data: digits comes with scikit-learn;
 tinyimagenet_lt needs STRATA_DATA. A run that was killed goes on from its checkpoint, less the curve up to there.
 """
 
@@ -16,6 +18,7 @@ import os
 import platform
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,7 +52,7 @@ _KNN = KNN(k=(20,), headline_k=20)
 
 @dataclass
 class Curve:
-    """One run. ``points`` holds (step, images seen, CPU-seconds, k-NN) from step 0 on; ``test`` is read once."""
+    """One run. ``points`` holds (step, images seen, CPU-seconds, k-NN) from step 0 on; ``test`` is read once, or never."""
 
     data: str
     recipe: str
@@ -59,6 +62,7 @@ class Curve:
     test: dict[str, float]
     cpu_seconds: float
     wall_seconds: float
+    settings: dict[str, Any]
 
     @property
     def name(self) -> str:
@@ -66,10 +70,11 @@ class Curve:
         return f"{self.data}_{self.recipe}_{self.seed}"
 
 
-def composed(*overrides: str) -> dict[str, Any]:
-    """Groups of configs/ by their names."""
+def composed(groups: Sequence[str], changes: Sequence[str]) -> dict[str, Any]:
+    """Groups of configs/ by their names, with some settings of ``ssl`` changed."""
     with initialize_config_module("strata.configs", version_base="1.3"):
-        found = OmegaConf.to_container(compose("common", [f"+{o}" for o in overrides]), resolve=True)
+        overrides = [f"+{group}" for group in groups] + [f"ssl.{change}" for change in changes]
+        found = OmegaConf.to_container(compose("common", overrides), resolve=True)
     assert isinstance(found, dict)
     return {str(name): value for name, value in found.items()}
 
@@ -111,9 +116,10 @@ def _read(pool: Pool, size: int) -> Float[np.ndarray, "n d"]:
     return np.stack([transform(pool[row].convert("RGB")).numpy().ravel() for row in range(len(pool))])
 
 
-def learn(data: str, recipe: str, seed: int, work: Path) -> Curve:
-    """Train, look in between, read the test split once."""
-    groups = composed(f"ssl={recipe}", f"pool={data}", f"benchmark={data}")
+def learn(data: str, recipe: str, seed: int, work: Path, changes: Sequence[str] = ()) -> Curve:
+    """Train, look in between, read the test split once (if nothing is changed)."""
+    groups = composed([f"ssl={recipe}", f"pool={data}", f"benchmark={data}"], changes)
+    recipe = "+".join([recipe, *changes])
     config = ImageSSLConfig(**groups["ssl"])
     pool: Pool = build(groups["pool"], "pool")
     rest, queries = held_out(pool, HELD_OUT[data], seed=0)
@@ -137,11 +143,13 @@ def learn(data: str, recipe: str, seed: int, work: Path) -> Curve:
     )  # fmt: skip
     spent, lasted = time.process_time() - started, time.time() - wall
     trained = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
-    benchmark = build(groups["benchmark"], "benchmark")
-    ends = {"untrained": untrained, "trained": trained}
-    test = pixels(benchmark, config.global_size) | {n: score(benchmark, config, net) for n, net in ends.items()}
+    test: dict[str, float] = {}
+    if not changes:
+        benchmark = build(groups["benchmark"], "benchmark")
+        ends = {"untrained": untrained, "trained": trained}
+        test = pixels(benchmark, config.global_size) | {n: score(benchmark, config, net) for n, net in ends.items()}
     ours = pixels(between, config.global_size) | {"untrained": points[0][3], "trained": points[-1][3]}
-    return Curve(data, recipe, seed, points, ours, test, spent, lasted)
+    return Curve(data, recipe, seed, points, ours, test, spent, lasted, groups["ssl"])
 
 
 def write(curve: Curve, out: Path) -> None:
@@ -161,7 +169,7 @@ def write(curve: Curve, out: Path) -> None:
         "command": " ".join(["python -m strata.experiments.benchmarks.ssl_learns", *sys.argv[1:]]),
         "commit": git_commit(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, one thread",
-        "settings": composed(f"ssl={curve.recipe}")["ssl"],
+        "settings": curve.settings,
     }
     (out / f"{curve.name}.json").write_text(json.dumps(about, indent=1) + "\n")
 
@@ -174,14 +182,15 @@ def report(out: Path) -> None:
         "# It learns: k-NN from random weights",
         "",
         "Top-1 of knn-v1 (k = 20, class token) in percent. Held out: rows of the training pool that are not trained on; "
-        "recipes were chosen on them. Test: the benchmark's own splits, read once at the end. Pixels: the better of raw "
-        "ones and those less the mean image. Commands, commits and settings are in the JSON files.",
+        "recipes were chosen on them. Test: the benchmark's own splits, read once at the end, by finished recipes. "
+        "Pixels: the better of raw ones and those less the mean image. Commands, commits and settings are in the JSON files.",
         "",
         head,
         "|" + "---|" * 10,
     ]
     for run in runs:
-        cells = [f"{100 * value:.1f}" for part in ("held_out", "test") for value in _bars(run[part])]
+        cells = [f"{100 * value:.1f}" for value in _bars(run["held_out"])]
+        cells += [f"{100 * value:.1f}" for value in _bars(run["test"])] if run["test"] else ["–"] * 3
         minutes = f"{run['cpu_seconds'] / 60:.0f}"
         lines.append(f"| {run['data']} | {run['recipe']} | {run['seed']} | {' | '.join(cells)} | {minutes} |")
     (out / "README.md").write_text("\n".join(lines) + "\n\n![curves](curves.png)\n")
@@ -202,7 +211,7 @@ def _draw(runs: list[dict[str, Any]], out: Path) -> None:
     figure, axes = plt.subplots(1, len(names), figsize=(5 * len(names), 3.6), squeeze=False, layout="constrained")
     for axis, name in zip(axes[0], names, strict=True):
         here = [run for run in runs if run["data"] == name]
-        recipes = sorted({run["recipe"] for run in here})
+        recipes = list(dict.fromkeys(run["recipe"] for run in here))
         for run in here:
             table = np.genfromtxt(out / f"{name}_{run['recipe']}_{run['seed']}.csv", delimiter=",", names=True)
             first = run is next(other for other in here if other["recipe"] == run["recipe"])
@@ -224,6 +233,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", nargs="*", help="digits, tinyimagenet_lt; none: only draw what lies in --out")
     parser.add_argument("--recipe", action="append", help="of configs/ssl; default: those made for the data")
+    parser.add_argument(
+        "--change", nargs="+", default=[], help="settings of ssl, as koleo_weight=0.5; test is not read"
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--work", type=Path, default=Path("runs/ssl_learns"), help="folder for the backbones")
     parser.add_argument("--out", type=Path, default=Path("results/ssl_learns"))
@@ -232,7 +244,7 @@ def main() -> None:
     for data in given.data:
         for recipe in given.recipe or RECIPES[data]:
             for seed in given.seeds:
-                write(learn(data, recipe, seed, given.work), given.out)
+                write(learn(data, recipe, seed, given.work, given.change), given.out)
     report(given.out)
 
 
