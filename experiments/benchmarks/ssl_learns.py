@@ -46,6 +46,7 @@ from strata.ssl.image.pretrain import pretrain
 HELD_OUT = {"digits": 0.25, "tinyimagenet_lt": 0.1}  # share of the training pool
 BANK = 8_000  # rows that vote, at most: the same for the network and for pixels
 POINTS = 12  # of the curve
+BARS = ("pixels", "centered", "untrained", "trained")
 RECIPES = {"digits": ["dinov2_digits"], "tinyimagenet_lt": ["dinov2_tinyimagenet", "simclr_tinyimagenet"]}
 _KNN = KNN(k=(20,), headline_k=20)
 
@@ -63,6 +64,7 @@ class Curve:
     cpu_seconds: float
     wall_seconds: float
     settings: dict[str, Any]
+    commit: str
 
     @property
     def name(self) -> str:
@@ -100,7 +102,7 @@ def pixels(benchmark: Benchmark, size: int) -> dict[str, float]:
     bank, queries = _read(benchmark.train, size), _read(benchmark.test, size)
     mean = bank.mean(axis=0)
     found = {}
-    for name, shift in (("pixels", 0.0), ("pixels, centered", mean)):
+    for name, shift in (("pixels", 0.0), ("centered", mean)):
         similarity, rows = nearest_neighbors(queries - shift, bank - shift, _KNN.headline_k)
         labels, truth = (np.asarray(pool.labels) for pool in (benchmark.train, benchmark.test))
         neighbors = torch.from_numpy(labels)[rows]
@@ -118,6 +120,7 @@ def _read(pool: Pool, size: int) -> Float[np.ndarray, "n d"]:
 
 def learn(data: str, recipe: str, seed: int, work: Path, changes: Sequence[str] = ()) -> Curve:
     """Train, look in between, read the test split once (if nothing is changed)."""
+    commit = git_commit()
     groups = composed([f"ssl={recipe}", f"pool={data}", f"benchmark={data}"], changes)
     recipe = "+".join([recipe, *changes])
     config = ImageSSLConfig(**groups["ssl"])
@@ -136,7 +139,7 @@ def learn(data: str, recipe: str, seed: int, work: Path, changes: Sequence[str] 
             points.append((step, step * config.batch_size, time.process_time() - started, values["knn"]))
             print(f"{data} {recipe}: step {step}, {points[-1][2]:.0f} CPU-s, k-NN {points[-1][3]:.4f}", flush=True)
 
-    folder = work / f"{data}_{recipe}_{seed}_{git_commit()[:8]}"
+    folder = work / f"{data}_{recipe}_{seed}_{commit[:8]}"
     pretrain(
         config, pool, rest.rows, folder, seed=seed, num_threads=1, device="cpu", progress=False, log_every=every,
         probe=lambda vit: {"knn": score(between, config, vit)}, probe_every=every, on_metrics=note,
@@ -149,7 +152,7 @@ def learn(data: str, recipe: str, seed: int, work: Path, changes: Sequence[str] 
         ends = {"untrained": untrained, "trained": trained}
         test = pixels(benchmark, config.global_size) | {n: score(benchmark, config, net) for n, net in ends.items()}
     ours = pixels(between, config.global_size) | {"untrained": points[0][3], "trained": points[-1][3]}
-    return Curve(data, recipe, seed, points, ours, test, spent, lasted, groups["ssl"])
+    return Curve(data, recipe, seed, points, ours, test, spent, lasted, groups["ssl"], commit)
 
 
 def write(curve: Curve, out: Path) -> None:
@@ -167,7 +170,7 @@ def write(curve: Curve, out: Path) -> None:
         "cpu_seconds": round(curve.cpu_seconds),
         "wall_seconds": round(curve.wall_seconds),
         "command": " ".join(["python -m strata.experiments.benchmarks.ssl_learns", *sys.argv[1:]]),
-        "commit": git_commit(),
+        "commit": curve.commit,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, one thread",
         "settings": curve.settings,
     }
@@ -177,28 +180,25 @@ def write(curve: Curve, out: Path) -> None:
 def report(out: Path) -> None:
     """README.md and curves.png, of all runs that lie in the folder."""
     runs = [json.loads(file.read_text()) for file in sorted(out.glob("*.json"))]
-    head = "| data | recipe | seed | held out: pixels | untrained | trained | test: pixels | untrained | trained | CPU-minutes |"
+    parts = " | ".join(f"{part}: {' | '.join(BARS)}" for part in ("held out", "test"))
     lines = [
         "# It learns: k-NN from random weights",
         "",
         "Top-1 of knn-v1 (k = 20, class token) in percent. Held out: rows of the training pool that are not trained on; "
         "recipes were chosen on them. Test: the benchmark's own splits, read once at the end, by finished recipes. "
-        "Pixels: the better of raw ones and those less the mean image. Commands, commits and settings are in the JSON files.",
+        "Pixels: the same vote on raw pixels; centered: less the mean image. Commands, commits and settings are in the "
+        "JSON files.",
         "",
-        head,
-        "|" + "---|" * 10,
+        f"| data | recipe | seed | {parts} | CPU-minutes |",
+        "|" + "---|" * (2 * len(BARS) + 4),
     ]
     for run in runs:
-        cells = [f"{100 * value:.1f}" for value in _bars(run["held_out"])]
-        cells += [f"{100 * value:.1f}" for value in _bars(run["test"])] if run["test"] else ["–"] * 3
+        numbers = [run[part].get(bar) for part in ("held_out", "test") for bar in BARS]
+        cells = ["–" if number is None else f"{100 * number:.1f}" for number in numbers]
         minutes = f"{run['cpu_seconds'] / 60:.0f}"
         lines.append(f"| {run['data']} | {run['recipe']} | {run['seed']} | {' | '.join(cells)} | {minutes} |")
     (out / "README.md").write_text("\n".join(lines) + "\n\n![curves](curves.png)\n")
     _draw(runs, out)
-
-
-def _bars(numbers: dict[str, float]) -> tuple[float, float, float]:
-    return max(numbers["pixels"], numbers["pixels, centered"]), numbers["untrained"], numbers["trained"]
 
 
 def _draw(runs: list[dict[str, Any]], out: Path) -> None:
@@ -220,8 +220,8 @@ def _draw(runs: list[dict[str, Any]], out: Path) -> None:
                 color=f"C{recipes.index(run['recipe'])}", label=run["recipe"] if first else None,
             )  # fmt: skip
         bars = here[0]["held_out"]
-        for label, style in (("pixels", ":"), ("pixels, centered", "--")):
-            axis.axhline(100 * bars[label], color="0.4", ls=style, lw=1, label=label)
+        for bar, label, style in (("pixels", "pixels", ":"), ("centered", "pixels, centered", "--")):
+            axis.axhline(100 * bars[bar], color="0.4", ls=style, lw=1, label=label)
         axis.set(title=f"{name}, held-out rows of the pool", xlabel="CPU-minutes, one thread", ylabel="k-NN top-1, %")
         axis.spines[["top", "right"]].set_visible(False)
         axis.legend(frameon=False, fontsize=8)
