@@ -116,7 +116,7 @@ def plan_arm(
     check_sampling(recipe, settings["sampler"], field_of(config, arm, "ssl"))
     check_probes(config, f"the backbone of {arm}", blocks, has_patches=True)
     keyed = ssl_identity(recipe)
-    unkeyed = {name: ssl[name] for name in UNKEYED_SSL if name in ssl}
+    unkeyed = {name: ssl[name] for name in (*UNKEYED_SSL, "init_from") if name in ssl}  # the key has its content
     inputs = {"pool": inventory, "subset": chosen}
     if recipe.sampling != "epoch":
         inputs["hierarchy"] = chosen.inputs.get("hierarchy") or plan_tree(arm, settings, seed, config, pools)

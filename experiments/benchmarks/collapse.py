@@ -3,7 +3,7 @@
     python -m strata.experiments.benchmarks.collapse
 
 Every recipe is configs/ssl/dinov2_micro.yaml on a rendered pool, with the changes that the table names. Writes
-results/benchmarks/collapse.md; exits with 1 if an alarm was false or missing.
+results/ssl_health/collapse.md; exits with 1 if an alarm was false or missing.
 """
 
 import argparse
@@ -85,7 +85,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--images", type=int, default=1_000)
-    parser.add_argument("--out", type=Path, default=Path("results/benchmarks/collapse.md"))
+    parser.add_argument("--out", type=Path, default=Path("results/ssl_health/collapse.md"))
     given = parser.parse_args()
     started, body, wrong = time.process_time(), [], 0
     for kind, recipes in (("Healthy", HEALTHY), ("Made to collapse", ILL), ("No verdict", UNDECIDED)):

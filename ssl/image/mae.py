@@ -6,6 +6,7 @@ from jaxtyping import Float, Int64
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
+from strata.curation.errors import ConfigError
 from strata.ssl.image.augment import multi_crop
 from strata.ssl.image.backbone import MaskedViT, create_backbone
 from strata.ssl.image.config import ImageSSLConfig
@@ -77,6 +78,7 @@ class MAE(Learner):
     def __init__(self, config: ImageSSLConfig, seed: int) -> None:
         super().__init__(config, seed)
         self.student = MaskedAutoencoder(config)
+        self.n_seen = patches_seen(self.backbone.vit.patch_embed.num_patches, config.mae.mask_ratio)
         self.loss = MAELoss(config.mae.normalize_pixels)
         self.compile_networks()
 
@@ -96,8 +98,7 @@ class MAE(Learner):
             world_size=share.count,
         )
         order = self._orders(share, batch.step).to(crops.device)  # 2*b n
-        n_seen = max(1, round(order.shape[1] * (1 - self.config.mae.mask_ratio)))
-        seen, hidden = order[:, :n_seen], order[:, n_seen:]
+        seen, hidden = order[:, : self.n_seen], order[:, self.n_seen :]
         encoded = self.backbone.encode_seen(crops, seen)
         predicted = self.heads["decoder"](encoded, seen, hidden)  # 2*b h pixels
         pixels = patches_of(crops, vit.patch_embed.patch_size)
@@ -112,6 +113,22 @@ class MAE(Learner):
         n = self.backbone.vit.patch_embed.num_patches
         keys = mask_rng(self.seed, step).random((2, share.total, n))[:, share.first : share.last]
         return torch.from_numpy(np.argsort(keys, axis=-1).reshape(-1, n))
+
+
+def patches_seen(patches: int, mask_ratio: float) -> int:
+    """How many patches of a crop the encoder reads.
+
+    Raises:
+        ConfigError: (``ssl.mae.mask_ratio``) none of them, or all.
+    """
+    seen = round(patches * (1 - mask_ratio))
+    if not 0 < seen < patches:
+        raise ConfigError(
+            "ssl.mae.mask_ratio",
+            f"{mask_ratio:g} {'shows' if seen else 'hides'} all of a crop's {patches} patches",
+            "change it, or use larger crops",
+        )
+    return seen
 
 
 def patches_of(images: Float[Tensor, "b c h w"], size: tuple[int, int]) -> Float[Tensor, "b n pixels"]:

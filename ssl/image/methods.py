@@ -37,6 +37,10 @@ def check_method(config: Any) -> None:
     """Raise a ConfigError for an unknown method, or for a setting that would make DINOv2 do what this one does not do."""
     if config.method not in METHODS:
         raise ConfigError("ssl.method", f"is {config.method!r}", f"give one of {', '.join(METHODS)}")
+    if config.strategy == "fsdp":
+        for name, asked in (("method", config.method == "mae"), ("log_gradients", config.log_gradients)):
+            if asked:
+                raise ConfigError(f"ssl.{name}", "needs the whole network on each device", "use ssl.strategy=ddp")
     if config.method == "dinov2":
         return
     for name in ("n_local", "drop_path"):

@@ -170,6 +170,8 @@ def test_mae_hides_the_wanted_share_anew_in_each_step():
         ("ssl.method", {"method": "byol"}),
         ("ssl.n_local", {"n_local": 2}),
         ("ssl.drop_path", {"drop_path": 0.1}),
+        ("ssl.method", {"strategy": "fsdp"}),
+        ("ssl.log_gradients", {"strategy": "fsdp", "method": "dinov2", "log_gradients": True}),
         ("ssl.mae.mask_ratio", {"mae": {"mask_ratio": 1.0}}),
         ("ssl.mae.decoder_dim", {"mae": {"decoder_dim": 10, "decoder_heads": 4}}),
         ("ssl.mae.decoder_depth", {"mae": {"decoder_depth": 0}}),
@@ -179,3 +181,17 @@ def test_bad_setting_names_its_field(field, settings):
     with pytest.raises(ConfigError) as caught:
         config(**{"method": "mae", **settings})
     assert caught.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"mae": {"mask_ratio": 0.99}}, "0.99 hides all of a crop's 16 patches"),
+        ({"mae": {"mask_ratio": 0.01}}, "0.01 shows all of a crop's 16 patches"),
+    ],
+)
+def test_a_mask_that_hides_all_or_nothing_is_refused(changes, words):
+    """With nothing to read or nothing to predict the loss would be a mean over no patch: not a number."""
+    with pytest.raises(ConfigError, match=words) as caught:
+        MAE(config(method="mae", **changes), seed=0)
+    assert caught.value.field == "ssl.mae.mask_ratio"
