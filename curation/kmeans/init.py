@@ -18,6 +18,7 @@ InitName = Literal["auto", "k-means++", "random", "scalable"]
 Weight = Float[np.ndarray, " n"] | None
 _SAMPLE_PER_GROUP = 64
 _SAMPLE_ITERATIONS = 10
+_TRIES = 4  # times the candidates of greedy k-means++ for each center: a group is small, so they are cheap
 _DRAWN = 1.5  # times the centers that a group's share of the error gives it: which are kept is seen then
 
 
@@ -36,9 +37,9 @@ def initial_centroids(
         init: "auto": "scalable" where k-means is accelerated, else "k-means++".
             "k-means++": greedy, the reference of the paper; its work grows as k n d log k.
             "random": k different rows, uniformly (or by weight); the paper's Table 3(c) shows what it costs.
-            "scalable": sqrt(k) groups are found on a sample, and k-means++ runs inside each, for a number of centers
-            that follows the group's share of the squared error; its work grows as sqrt(k) n d log k. Measured: 12 times
-            faster at k = 2,000, inertia after ten iterations within 0.2 to 2.5 % of k-means++.
+            "scalable": sqrt(k) / 2 groups are found on a sample, and k-means++ runs inside each, for a number of centers
+            that follows the group's share of the squared error; its work grows as sqrt(k) n d log k. What it costs and
+            what inertia it ends in: `results/benchmarks/kmeans.md`.
             An array [k, d] is used as it is.
         rng: source of all draws.
         weight: of each point, or None for equal weights.
@@ -75,7 +76,7 @@ def _random(n: int, k: int, rng: np.random.Generator, weight: Weight) -> NDArray
 
 
 def _scalable(points: Points, k: int, rng: np.random.Generator, weight: Weight) -> NDArray[np.int64]:
-    groups = max(1, round(k**0.5))
+    groups = max(1, round(k**0.5 / 2))
     sample = np.sort(rng.choice(points.total, min(points.total, groups * _SAMPLE_PER_GROUP), replace=False))
     light = points.subset(sample)
     light_weight = None if weight is None else _weight(weight[sample])
@@ -91,7 +92,7 @@ def _scalable(points: Points, k: int, rng: np.random.Generator, weight: Weight) 
     dealt = {group: own for group, own in points.group.deal(labels, points.first, groups).items() if quotas[group]}
     chosen: dict[int, NDArray[np.int64]] = {}
     left: dict[int, NDArray[np.float64]] = {}
-    tries = 2 + int(math.log(k))
+    tries = _TRIES * (2 + int(math.log(k)))
 
     def seed(group: int) -> None:
         own = dealt[group]
