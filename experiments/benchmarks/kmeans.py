@@ -13,6 +13,7 @@ import statistics
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -76,12 +77,12 @@ def sklearn_minibatch(X: Matrix, C: Matrix, updates: int) -> float:
     return float(-model.fit(X).score(X))
 
 
-def faiss_full(X: Matrix, C: Matrix, updates: int) -> float:
+def faiss_full(X: Matrix, C: Matrix, updates: int, **options: bool) -> float:
     """Faiss on all points (its default would train on 256 k of them), with a last assignment as the others have."""
     import faiss
 
     n, d = X.shape
-    model = faiss.Kmeans(d, len(C), niter=updates, min_points_per_centroid=1, max_points_per_centroid=n)
+    model = faiss.Kmeans(d, len(C), niter=updates, min_points_per_centroid=1, max_points_per_centroid=n, **options)
     model.train(X, init_centroids=C)
     distances, _ = model.index.search(X, 1)
     return float(distances.astype(np.float64).sum())
@@ -92,6 +93,7 @@ METHODS: dict[str, Callable[[], Run]] = {
     "ours, accelerated": lambda: ours_accelerated,
     "scikit-learn Lloyd": lambda: sklearn_full("lloyd"),
     "faiss": lambda: faiss_full,
+    "faiss, super k-means": lambda: partial(faiss_full, use_super_kmeans=True),
     "scikit-learn Elkan": lambda: sklearn_full("elkan"),
     "scikit-learn MiniBatch": lambda: sklearn_minibatch,
 }
