@@ -80,7 +80,7 @@ def table(name: str, shape: tuple[int, int], told: dict[str, tuple[float, ...]],
     for who, (seeds, rest, inertia) in told.items():
         alone = who.endswith("alone")
         lines.append(
-            f"| {who} | {'(within)' if np.isnan(seeds) else f'{seeds:.1f}'} | {'–' if alone else f'{rest:.1f}'} | {total[who]:.1f} | "
+            f"| {who} | {"(within)" if np.isnan(seeds) else f"{seeds:.1f}"} | {'–' if alone else f'{rest:.1f}'} | {total[who]:.1f} | "
             f"{'–' if alone else f'{total[who] / ours:.1f}'} | {'–' if np.isnan(seeds) else f'{seeds / scalable:.1f}'} | "
             + ("– | – |" if np.isnan(inertia) else f"{inertia:.6g} | {100 * (inertia / exact[2] - 1):+.2f} % |")
         )
