@@ -79,11 +79,16 @@ def table(name: str, shape: tuple[int, int], told: dict[str, tuple[float, ...]],
     scalable = told["ours, scalable seeds alone"][0]
     for who, (seeds, rest, inertia) in told.items():
         alone = who.endswith("alone")
-        lines.append(
-            f"| {who} | {"(within)" if np.isnan(seeds) else f"{seeds:.1f}"} | {'–' if alone else f'{rest:.1f}'} | {total[who]:.1f} | "
-            f"{'–' if alone else f'{total[who] / ours:.1f}'} | {'–' if np.isnan(seeds) else f'{seeds / scalable:.1f}'} | "
-            + ("– | – |" if np.isnan(inertia) else f"{inertia:.6g} | {100 * (inertia / exact[2] - 1):+.2f} % |")
-        )
+        cells = [
+            "(within)" if np.isnan(seeds) else f"{seeds:.1f}",
+            "–" if alone else f"{rest:.1f}",
+            f"{total[who]:.1f}",
+            "–" if alone else f"{total[who] / ours:.1f}",
+            "–" if np.isnan(seeds) else f"{seeds / scalable:.1f}",
+            "–" if np.isnan(inertia) else f"{inertia:.6g}",
+            "–" if np.isnan(inertia) else f"{100 * (inertia / exact[2] - 1):+.2f} %",
+        ]
+        lines.append(f"| {who} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 

@@ -7,7 +7,7 @@ from strata.curation import EmbeddingStore, HierarchicalKMeans
 from strata.curation.artifact import create_artifact
 from strata.experiments.stage import Task
 
-VERSION = 7  # 6: k-means++ draws on a coarse grid first
+VERSION = 7  # 7: the accelerated engine compares points with few candidates
 
 
 def run(task: Task, on_metrics: Any = None) -> None:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from strata.curation.errors import ConfigError
 from strata.curation.kmeans import accelerated as module
+from strata.curation.kmeans import candidates
 from strata.curation.kmeans.flat import kmeans
 
 
@@ -24,8 +25,8 @@ def nearest(X, C):
 @pytest.fixture(params=["all centroids", "near lists"])
 def lists(request, monkeypatch):
     monkeypatch.setattr(module, "_LISTS", 64 if request.param == "near lists" else 10**9)
-    monkeypatch.setattr(module, "_GROUP", 20)
-    monkeypatch.setattr(module, "_NEAR", (64, 64))
+    monkeypatch.setattr(candidates, "_GROUP", 20)
+    monkeypatch.setattr(candidates, "_NEAR", 40)
     monkeypatch.setattr(module, "_SAMPLE", 10)
 
 
