@@ -22,15 +22,17 @@ _NEAREST = 12_000, 90  # bytes per row and per value: winners looked at again in
 _BOUNDS = 4_000, 60, 2_400  # bytes per row, value of a row and value of a centroid that a pass takes beside products
 _AGAIN = 100  # bytes per value to read and center the rows once more, where no centered copy is kept
 _GRID = 250  # bytes per value that k-means++ rounds to its grid in every batch
-_CLOSE = 6  # times the distances of a list
+_GATHERED = 4  # bytes per value of a candidate
 _REUSED = 32 << 20  # bytes up to which malloc gives an array memory that was used before: cheaper than fresh pages
 _GROUP_ROWS, _GROUP_ITERATIONS = 64, 10  # the sample of the scalable init, see kmeans.init
 
 
-# Of kmeans.accelerated:
+# Of kmeans.init, kmeans.accelerated and kmeans.candidates:
+TRIES, MANY, DRAWN = 4, 16, 1.5  # times the candidates of greedy k-means++ (from so many groups on), times the centers
 SAMPLE, SAMPLE_ITERATIONS = 40, 5  # rows per cluster that seeds and first iterations see
 COARSE = 1 << 24  # n d k from which k-means++ multiplies 8 bits
-LISTS, GROUP, NEAR = 4096, 128, (256, 512)  # clusters from which lists are used, centroids of a group and of a list
+LISTS, GROUP, NEAR = 500, 128, 2048  # clusters from which candidates are used, centroids of a group and of a list
+FEW, EVERY = 8, 3  # candidates of a point, iterations from one choice of them to the next
 
 
 @dataclass(frozen=True)
@@ -85,8 +87,8 @@ def lloyd(n: float, d: int, k: float, course: Course, cached: bool = True) -> Wo
 
 
 def expected_accelerated(n: float, k: float, n_iter: int) -> Course:
-    """As ``expected``, of the accelerated algorithm: it stops when an iteration gains less than 0.1 %."""
-    return Course(min(n_iter, 12), 0.7)
+    """As ``expected``, of the accelerated algorithm: it stops when an iteration gains less than .03 %."""
+    return Course(min(n_iter, 15), 0.7)
 
 
 def seen_first(n: float, k: float) -> float:
@@ -108,19 +110,21 @@ def _descent(n: float, d: int, k: float, course: Course, cached: bool) -> Work:
     if k < LISTS:
         first = nearest(n, d, k, cached) + beside
         return first + max(0.0, course.iterations - 1) * (course.share * nearest(n, d, k) + beside)
-    listed = min(k, max(NEAR[0], min(NEAR[1], k // 8)) + GROUP)
-    groups = k // GROUP
-    blocks = math.ceil(n / BLOCK)
+    groups, listed = max(1.0, k // GROUP), min(k, NEAR + GROUP)
     grouping = prepare(k, d) + lloyd(k, d, groups, Course(3, 1.0)) + Work(
         exact=2 * k * groups * d, moved=k * groups * 60, calls=groups * 4
     )  # fmt: skip
-    # every list is made ready (copied, rounded, its norms) once an iteration, and met again in each block
-    lists = Work(moved=groups * listed * (d * 40 + 100), calls=groups * blocks * 3)
-    # near centroids are hard to tell apart in low precision: measured, a list costs as many more distances
-    each = (
-        nearest(n, d, listed) + Work(pairs=_CLOSE * n * listed, moved=n * d * 16) + sort(n) + grouping + lists + beside
+    blocks = math.ceil(n / BLOCK)
+    choice = sort(n) + Work(
+        screen=2 * n * listed * d,
+        pairs=n * listed,
+        moved=n * d * 16 + groups * listed * d * 40,
+        calls=groups * blocks * 3,
     )
-    return nearest(n, d, groups, cached) + course.iterations * each
+    # candidates are held where the centered rows are, else chosen again for each block
+    looks = 2 + math.ceil(max(0.0, course.iterations - 2) / EVERY) if cached else course.iterations
+    each = Work(moved=n * d * FEW * _GATHERED, calls=1 + n / 8192) + beside
+    return nearest(n, d, groups, cached) + looks * (grouping + choice) + course.iterations * each
 
 
 def tries(k: float) -> int:
@@ -133,14 +137,14 @@ def batch_size(n: float, k: float, coarse: bool = False) -> float:
     return max(2 * tries(k), min(256, ((1 << 24) // max(1, int(n))) * (2 if coarse else 1)))
 
 
-def plus_plus(n: float, d: int, k: float, cached: bool = True) -> Work:
+def plus_plus(n: float, d: int, k: float, cached: bool = True, m: int | None = None) -> Work:
     """``plus_plus.plus_plus``: k centers, each the best of m candidates, in float64, or in 8 bits where there is much to do.
 
     Products of 8 bits count as those of a screen, which are no faster.
     """
-    m, coarse = tries(k), n * d * k >= COARSE
+    m, coarse = m or tries(k), n * d * k >= COARSE
     candidates = m * k / _ACCEPTED
-    batches = max(1.0, candidates / batch_size(n, k, coarse)) + math.log2(k + 1)
+    batches = max(1.0, candidates / max(2 * m, batch_size(n, k, coarse))) + math.log2(k + 1)
     if coarse:
         return prepare(n, d) + Work(
             screen=2 * n * d * candidates,
@@ -158,11 +162,14 @@ def plus_plus(n: float, d: int, k: float, cached: bool = True) -> Work:
 
 
 def scalable(n: float, d: int, k: float, cached: bool = True) -> Work:
-    """The scalable init: sqrt(k) groups found on a sample, then k-means++ inside each."""
-    groups = max(1, round(k**0.5))
+    """The scalable init: sqrt(k) / 2 groups found on a sample, then k-means++ inside each, with more candidates."""
+    groups = max(1, round(k**0.5 / 2))
     sample = min(n, groups * _GROUP_ROWS)
     coarse = plus_plus(sample, d, groups) + lloyd(sample, d, groups, Course(_GROUP_ITERATIONS, 0.5))
-    inside = groups * (prepare(n / groups, d) + plus_plus(n / groups, d, max(1.0, k / groups)))
+    inside = groups * (
+        prepare(n / groups, d)
+        + plus_plus(n / groups, d, max(1.0, DRAWN * k / groups), m=(TRIES if groups >= MANY else 1) * tries(k))
+    )
     return prepare(sample, d) + coarse + nearest(n, d, groups, cached) + distances(n, d) + sort(n) + inside
 
 

@@ -18,7 +18,8 @@ InitName = Literal["auto", "k-means++", "random", "scalable"]
 Weight = Float[np.ndarray, " n"] | None
 _SAMPLE_PER_GROUP = 64
 _SAMPLE_ITERATIONS = 10
-_TRIES = 4  # times the candidates of greedy k-means++ for each center: a group is small, so they are cheap
+_TRIES = 4  # times the candidates of greedy k-means++ for each center,
+_MANY = 16  # from so many groups on: a group is small then, so they are cheap
 _DRAWN = 1.5  # times the centers that a group's share of the error gives it: which are kept is seen then
 
 
@@ -92,7 +93,7 @@ def _scalable(points: Points, k: int, rng: np.random.Generator, weight: Weight) 
     dealt = {group: own for group, own in points.group.deal(labels, points.first, groups).items() if quotas[group]}
     chosen: dict[int, NDArray[np.int64]] = {}
     left: dict[int, NDArray[np.float64]] = {}
-    tries = _TRIES * (2 + int(math.log(k)))
+    tries = (_TRIES if groups >= _MANY else 1) * (2 + int(math.log(k)))
 
     def seed(group: int) -> None:
         own = dealt[group]

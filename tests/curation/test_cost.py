@@ -22,7 +22,7 @@ from strata.curation.cost.report import describe
 from strata.curation.cost.splits import proposals
 from strata.curation.cost.work import Rates, Work
 from strata.curation.errors import ConfigError, DataError
-from strata.curation.kmeans import accelerated, grids, match, plus_plus
+from strata.curation.kmeans import accelerated, candidates, grids, init, match, plus_plus
 from strata.curation.kmeans.points import Points
 
 WEB = yaml.safe_load((Path(str(strata.configs.__file__)).parent / "hierarchy" / "paper_web.yaml").read_text())
@@ -46,7 +46,8 @@ def test_paper_sizes():
         1.5e19, rel=0.02
     )
     splits = two_step["splits"].work.screen / passes  # each row against the 100 parts of its own cluster
-    assert splits == pytest.approx(2 * 743e6 * 100 * 1024, rel=0.1)  # and the seeds of the parts
+    seeds = 1.5 * (100 / 5) * 6 / 0.95  # in 5 groups, 6 candidates for each of 30 centers: once, beside two passes
+    assert splits == pytest.approx(2 * 743e6 * (100 + seeds / passes) * 1024, rel=0.1)
     levels = cost_of_fit(N_WEB, D_WEB, WEB)
     assert [level.n for level in levels] == [N_WEB, 10_000_000, 500_000, 50_000]
     assert [level.clusters for level in levels] == [10_000_000, 500_000, 50_000, 10_000]
@@ -69,7 +70,9 @@ def test_counts_are_those_of_the_engine(monkeypatch: pytest.MonkeyPatch, n: int,
 
 def test_constants_are_those_of_the_engine():
     assert (steps.SAMPLE, steps.SAMPLE_ITERATIONS) == (accelerated._SAMPLE, accelerated._SAMPLE_ITERATIONS)
-    assert (steps.LISTS, steps.GROUP, steps.NEAR) == (accelerated._LISTS, accelerated._GROUP, accelerated._NEAR)
+    assert (steps.LISTS, steps.EVERY) == (accelerated._LISTS, accelerated._EVERY)
+    assert (steps.GROUP, steps.NEAR, steps.FEW) == (candidates._GROUP, candidates._NEAR, candidates._FEW)
+    assert (steps.TRIES, steps.MANY, steps.DRAWN) == (init._TRIES, init._MANY, init._DRAWN)
     assert memory.TILE == match.TILE
     for n, k in itertools.product((100, 9000, 10**6, 10**8), (2, 50, 1000)):
         m = 2 + int(math.log(k))
