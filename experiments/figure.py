@@ -7,10 +7,10 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from strata.experiments.plan import Plan
-from strata.experiments.results import Value
 from strata.experiments.statistics import estimate
 from strata.experiments.store import Store
 from strata.experiments.table import by_seed, measures
+from strata.experiments.values import Value
 
 COLORS = {"raw": "#7f7f7f", "random": "#c49c94", "hand": "#2ca02c", "flat": "#ff7f0e", "hierarchical": "#1f77b4"}
 

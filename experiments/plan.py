@@ -9,6 +9,7 @@ from strata.curation.levels import resolve_levels
 from strata.curation.pools.base import Pool
 from strata.curation.pools.content import check_images, check_reads
 from strata.experiments.build import build
+from strata.experiments.check_comparison import check_comparison
 from strata.experiments.checks import check_experiment, check_table
 from strata.experiments.checks_stages import (
     check_draw,
@@ -93,6 +94,7 @@ def make_plan(config: Mapping[str, Any]) -> Plan:
         return make_measured_plan(config)
     seeds, arms = config["seeds"], config["arms"]
     check_table(config, metric_names(config["protocols"]))
+    check_comparison(config)
     build(config["sampler"], "sampler")  # arms may all have their own
     defaults = {name: config[name] for name in ARM_SETTINGS}
     settings = {name: merge(defaults, diff or {}, f"arms.{name}") for name, diff in arms.items()}

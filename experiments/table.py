@@ -1,13 +1,14 @@
 """The table of an experiment: arms x measures, mean and 95 % interval over seeds, paired differences to controls."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from strata.experiments.results import Value
 from strata.experiments.statistics import Estimate, estimate, paired_difference
+from strata.experiments.values import Value
 
 NOT_RUN = "not run"
+Cost = Callable[[str, str], str]  # (arm, group) -> predicted time of what is not run, "" if nothing
 _HEADS = {
     "images": "images",
     "normalized_entropy": "label entropy",
@@ -77,6 +78,7 @@ def build_tables(
     controls: Sequence[str],
     shown: Sequence[str],
     notes: Sequence[str] = (),
+    cost: Cost | None = None,
 ) -> list[Table]:
     """The main table, then one of paired differences for each control arm.
 
@@ -87,11 +89,14 @@ def build_tables(
         controls: arms that the others are compared with, e.g. ("raw", "random").
         shown: metric names that get a column, e.g. ("top1",).
         notes: lines to add under the main table.
+        cost: of cells that were not run.
     """
     columns = measures(values, shown)
     heads = ["arm", *[_HEADS.get(m, f"{m}, {g}") for g, m in columns]]
     seeds = sorted({v.seed for v in values})
-    rows = [[arm, *[_cell(by_seed(values, arm, g, m), g, m) for g, m in columns]] for arm in arms]
+    rows = [
+        [arm, *[_cell(by_seed(values, arm, g, m), g, m) or missing(cost, arm, g) for g, m in columns]] for arm in arms
+    ]
     note = f"Mean ± half-width of the 95 % t interval over {len(seeds)} seeds; accuracies in %."
     if len(seeds) < 2:
         note = "One seed, so no interval: claim nothing from it. Accuracies in %."
@@ -116,13 +121,23 @@ def build_tables(
 
 def _cell(values: dict[int, float], group: str, metric: str) -> str:
     if not values:
-        return NOT_RUN
+        return ""
     found = estimate(list(values.values()))
     if metric == "images":
         return f"{found.mean:,.0f}"
     scale, digits = (100.0, 1) if group != "data" else (1.0, 1 if metric == "effective_classes" else 3)
     interval = "" if found.n < 2 else f" ± {found.half_width * scale:.{digits}f}"
     return f"{found.mean * scale:.{digits}f}{interval}"
+
+
+def missing(cost: Cost | None, arm: str, group: str) -> str:
+    """The text of a cell without a value."""
+    return not_run(cost(arm, group) if cost else "")
+
+
+def not_run(cost: str = "") -> str:
+    """ "not run", and what it would take."""
+    return f"{NOT_RUN} ({cost})" if cost else NOT_RUN
 
 
 def _difference(found: Estimate | None) -> str:

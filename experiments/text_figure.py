@@ -8,10 +8,10 @@ import numpy as np
 
 from strata.experiments.figure import COLORS
 from strata.experiments.grouped_tables import ways_of
-from strata.experiments.results import Value
 from strata.experiments.statistics import estimate
 from strata.experiments.table import by_seed
 from strata.experiments.text_tables import columns_of
+from strata.experiments.values import Value
 
 
 def draw_text(values: Sequence[Value], config: Mapping[str, Any], path: Path) -> None:
