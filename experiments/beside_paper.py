@@ -132,7 +132,7 @@ def _digits(column: Column) -> int:
 
 def _mean(seeds: dict[int, float], column: Column, costs: CellCosts | None, arm: str) -> str:
     if not seeds:
-        cost = costs.cell(arm, column.group) if costs else ""
+        cost = costs.cell(arm, column.parts[0][0]) if costs else ""
         return not_run(cost)
     found, digits = estimate(list(seeds.values())), _digits(column)
     interval = "" if found.n < 2 else f" ± {found.half_width:.{digits}f}"

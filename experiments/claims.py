@@ -59,7 +59,7 @@ class Verdict:
 
 
 def claims_of(config: Mapping[str, Any]) -> list[Claim]:
-    """``claims``: name -> {says, order: [best, ..., worst], on: [columns]} or {says, same: [a, b], margin, on}.
+    """``claims``: name -> {says, order: [best, ..., worst], columns: [...]} or {says, same: [a, b], margin, columns}.
 
     Raises:
         ConfigError: a claim of another shape, or of a column that there is not.
@@ -67,17 +67,19 @@ def claims_of(config: Mapping[str, Any]) -> list[Claim]:
     columns, claims = columns_of(config), []
     for name, told in (config.get("claims") or {}).items():
         field = f"claims.{name}"
-        if not isinstance(told, Mapping) or not set(told) <= {"says", "order", "same", "margin", "on"}:
-            raise ConfigError(field, f"{told!r}", "give says, on, and order or same with margin")
+        if not isinstance(told, Mapping) or not set(told) <= {"says", "order", "same", "margin", "columns"}:
+            raise ConfigError(field, f"{told!r}", "give says, columns, and order or same with margin")
         order = told.get("order") or told.get("same") or []
         if len(order) < 2 or ("same" in told) != ("margin" in told) or ("same" in told and len(order) != 2):
             raise ConfigError(field, f"{dict(told)!r}", "give order: [best, ..., worst], or same: [a, b] and margin")
-        on = told.get("on") or list(columns)
+        on = told.get("columns") or list(columns)
         if unknown := [column for column in on if column not in columns]:
-            raise ConfigError(f"{field}.on", f"{unknown[0]!r} is no column", f"use {', '.join(columns) or 'columns'}")
+            raise ConfigError(
+                f"{field}.columns", f"{unknown[0]!r} is no column", f"use {', '.join(columns) or 'columns'}"
+            )
         shown = tuple(columns[column] for column in on)
         if len({(column.percent, column.lower) for column in shown}) > 1:
-            raise ConfigError(f"{field}.on", "columns of different units", "make it two claims")
+            raise ConfigError(f"{field}.columns", "columns of different units", "make it two claims")
         claims.append(Claim(name, told.get("says", name), tuple(order), shown, told.get("margin")))
     return claims
 

@@ -6,8 +6,7 @@ from typing import Any
 
 from strata.curation.errors import ConfigError
 from strata.experiments.printed import Printed, printed_numbers
-from strata.experiments.table import by_seed
-from strata.experiments.values import Value
+from strata.experiments.values import Value, by_seed
 
 # Last words of metrics that are no shares of 1, so that they are not shown in percent
 PLAIN = ("rmse", "mae", "miou", "rmse_pixels", "bits_per_byte", "block_r2", "effective_classes", "effective_rank",
@@ -20,24 +19,29 @@ class Column:
 
     Attributes:
         name: ours, as claims name it.
-        group: of our values: a benchmark, a measure, or "data".
-        metric: of our values, e.g. "knn-v1 top1".
+        parts: (group, metric) of our values, whose mean it is: a benchmark, a measure, or "data"; e.g. "knn-v1 top1".
         lower: whether less is better.
         printed_as: the paper's name of it.
         percent: shown and compared in percent (our values are shares).
     """
 
     name: str
-    group: str
-    metric: str
+    parts: tuple[tuple[str, str], ...]
     lower: bool
     printed_as: str
     percent: bool
 
+    @property
+    def digits(self) -> int:
+        """Decimals that tables show."""
+        return 1 if self.percent else 3
+
     def of(self, values: Sequence[Value], arm: str) -> dict[int, float]:
-        """seed -> value of an arm, in the column's unit."""
-        scale = 100.0 if self.percent else 1.0
-        return {seed: scale * value for seed, value in by_seed(values, arm, self.group, self.metric).items()}
+        """seed -> value of an arm, in the column's unit; only seeds that have every part."""
+        found = [by_seed(values, arm, group, metric) for group, metric in self.parts]
+        scale = (100.0 if self.percent else 1.0) / len(found)
+        shared = set.intersection(*[set(part) for part in found])
+        return {seed: scale * sum(part[seed] for part in found) for seed in sorted(shared)}
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,9 @@ class Paper:
 
 
 def columns_of(config: Mapping[str, Any]) -> dict[str, Column]:
-    """``columns``: name -> [group, metric] or [group, metric, lower]; a name that the paper has is in the paper's unit.
+    """``columns``: name -> [group, metric], or {mean: [[group, metric], ...]}; with "lower" as a last word, or lower: true.
+
+    A name that the paper has is in the paper's unit.
 
     Raises:
         ConfigError: an entry of another shape.
@@ -71,14 +77,35 @@ def columns_of(config: Mapping[str, Any]) -> dict[str, Column]:
     units = {name: numbers[0] for (_, name), numbers in table.items()}
     found = {}
     for name, told in (config.get("columns") or {}).items():
-        fine = isinstance(told, list) and len(told) in (2, 3) and all(isinstance(word, str) for word in told)
-        if not fine or (len(told) == 3 and told[2] != "lower"):
-            raise ConfigError(f"columns.{name}", f"{told!r}", "give [benchmark, metric] or [benchmark, metric, lower]")
+        parts, lower = _parts(told, f"columns.{name}")
         theirs = renamed.get(name, name)
-        percent = told[1].split(" ")[-1] not in PLAIN and config.get("ssl") is not None
+        percent = is_share(parts[0][1]) and config.get("ssl") is not None
         percent = units[theirs].percent if theirs in units else percent
-        found[name] = Column(name, told[0], told[1], len(told) == 3, theirs, percent)
+        found[name] = Column(name, parts, lower, theirs, percent)
     return found
+
+
+def shown_columns(values: Sequence[Value], config: Mapping[str, Any]) -> list[Column]:
+    """The scores of a trained experiment's main table: ``columns``, or all metrics that ``table.metrics`` names."""
+    if config.get("columns"):
+        return list(columns_of(config).values())
+    found = dict.fromkeys((v.group, v.metric) for v in values if v.group != "data")
+    wanted = [(g, m) for g, m in found if m.split(" ")[-1] in config["table"]["metrics"]]
+    return [Column(f"{m}, {g}", ((g, m),), False, "", is_share(m)) for g, m in wanted]
+
+
+def is_share(metric: str) -> bool:
+    """Whether a metric is a share of 1, which tables show in percent."""
+    return metric.split(" ")[-1] not in PLAIN
+
+
+def _parts(told: Any, field: str) -> tuple[tuple[tuple[str, str], ...], bool]:
+    if isinstance(told, Mapping) and set(told) <= {"mean", "lower"} and told.get("mean"):
+        return tuple(_parts(part, field)[0][0] for part in told["mean"]), bool(told.get("lower"))
+    fine = isinstance(told, list) and len(told) in (2, 3) and all(isinstance(word, str) for word in told)
+    if not fine or (len(told) == 3 and told[2] != "lower"):
+        raise ConfigError(field, f"{told!r}", "give [benchmark, metric] or [benchmark, metric, lower]")
+    return ((told[0], told[1]),), len(told) == 3
 
 
 def paper_of(config: Mapping[str, Any]) -> Paper:

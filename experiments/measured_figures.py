@@ -19,8 +19,7 @@ from strata.experiments.printed import SOURCES
 from strata.experiments.stages.measure import read_points
 from strata.experiments.statistics import estimate
 from strata.experiments.store import Store
-from strata.experiments.table import by_seed
-from strata.experiments.values import Value
+from strata.experiments.values import Value, by_seed
 
 
 def draw_measured(plan: Plan, store: Store, values: Sequence[Value], config: Mapping[str, Any], path: Path) -> None:
@@ -34,7 +33,8 @@ def draw_measured(plan: Plan, store: Store, values: Sequence[Value], config: Map
     first = [run for run in first if all(store.done(stage) for stage in run.scores.values())]
     figure = KINDS[config["figure"]["kind"]](plt, first, store, values, config) if first else plt.figure()
     figure.suptitle(config["figure"]["title"])
-    figure.savefig(path, dpi=130)
+    for file in (path, path.with_suffix(".svg")):
+        figure.savefig(file, dpi=130)
     plt.close(figure)
 
 
@@ -133,7 +133,7 @@ def _printed(config: Mapping[str, Any], group: str, metric: str) -> dict[str, di
     paper = paper_of(config)
     found: dict[str, dict[str, float]] = {}
     for column in columns_of(config).values():
-        if (column.group, column.metric) == (group, metric):
+        if column.parts == ((group, metric),):
             for arm in paper.arms:
                 for number in paper.numbers(arm, column):
                     value = number.value / 100.0 if number.percent else number.value

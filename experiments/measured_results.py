@@ -10,8 +10,8 @@ from strata.experiments.grouped_tables import check_groups, grouped_tables
 from strata.experiments.plan import Plan
 from strata.experiments.statistics import estimate
 from strata.experiments.store import Store
-from strata.experiments.table import Cost, Table, by_seed, missing
-from strata.experiments.values import Value
+from strata.experiments.table import Cost, Table, missing
+from strata.experiments.values import Value, by_seed
 
 
 def collect_measures(plan: Plan, store: Store) -> list[Value]:

@@ -14,6 +14,7 @@ from strata.curation.artifact import write_json
 from strata.experiments.beside_paper import beside_paper
 from strata.experiments.cell_costs import CellCosts
 from strata.experiments.claims import claims_table, judge
+from strata.experiments.columns import shown_columns
 from strata.experiments.cost import predict
 from strata.experiments.figure import draw
 from strata.experiments.html_report import write_html
@@ -38,7 +39,7 @@ def write_report(plan: Plan, store: Store, config: Mapping[str, Any], folder: Pa
         The tables, main one first.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    trained, shown = config["ssl"] is not None, config["table"].get("metrics")
+    trained = config["ssl"] is not None
     text = config.get("domain") == "text"
     missing, costs = not_run(plan, store), CellCosts(plan, store)
     if text:
@@ -46,9 +47,8 @@ def write_report(plan: Plan, store: Store, config: Mapping[str, Any], folder: Pa
         tables = text_tables(values, config, missing)
     elif trained:
         values = collect(plan, store)
-        tables = build_tables(
-            plan.name, values, config["arms"], config["table"]["controls"], shown, missing, costs.cell
-        )
+        columns, controls = shown_columns(values, config), config["table"]["controls"]
+        tables = build_tables(plan.name, values, config["arms"], controls, columns, missing, costs.cell)
     else:
         values = collect_measures(plan, store)
         tables = measured_tables(values, config, missing, costs.cell)
@@ -66,7 +66,7 @@ def write_report(plan: Plan, store: Store, config: Mapping[str, Any], folder: Pa
     if text:
         draw_text(values, config, folder / "figure.png")
     elif trained:
-        draw(plan.name, plan, store, values, shown, folder / "figure.png")
+        draw(plan.name, plan, store, values, columns, folder / "figure.png")
     else:
         draw_measured(plan, store, values, config, folder / "figure.png")
     write_json(folder / "run.json", {"command": os.environ.get("STRATA_COMMAND", " ".join(sys.argv))})

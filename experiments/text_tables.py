@@ -6,8 +6,8 @@ from typing import Any
 from strata.curation.errors import ConfigError
 from strata.experiments.grouped_tables import ways_of
 from strata.experiments.statistics import estimate, paired_difference
-from strata.experiments.table import NOT_RUN, Table, by_seed
-from strata.experiments.values import Value
+from strata.experiments.table import NOT_RUN, Table
+from strata.experiments.values import Value, by_seed
 
 Column = tuple[str, str, str]  # head, group, metric
 _DATA = ("documents", "tokens", "tokens_per_document")

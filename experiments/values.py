@@ -1,6 +1,7 @@
 """One number of one run, and the long list of them as CSV."""
 
 import csv
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -18,6 +19,15 @@ class Value:
     ci_high: float | None = None
     n: int | None = None
     stage: str = ""  # key of the stage that made it
+
+
+def by_seed(values: Sequence[Value], arm: str, group: str, metric: str) -> dict[int, float]:
+    """seed -> value of one cell; seeds that were not run are absent."""
+    return {
+        v.seed: v.value
+        for v in values
+        if v.arm == arm and v.group == group and v.metric == metric and v.value is not None
+    }
 
 
 def write_values(values: list[Value], path: Path) -> None:

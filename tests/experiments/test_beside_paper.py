@@ -125,7 +125,7 @@ def test_one_seed_or_none_decides_nothing():
 
 @pytest.mark.parametrize(
     "claim",
-    [{"order": ["a"]}, {"same": ["a", "b"]}, {"order": ["a", "b"], "margin": 1}, {"order": ["a", "b"], "on": ["x"]},
+    [{"order": ["a"]}, {"same": ["a", "b"]}, {"order": ["a", "b"], "margin": 1}, {"order": ["a", "b"], "columns": ["x"]},
      {"same": ["a", "b", "c"], "margin": 1}, {"sayz": "it"}],
 )  # fmt: skip
 def test_bad_claims_are_refused(claim):

@@ -116,7 +116,7 @@ def test_tables_before_anything_ran(tmp_path: Path):
         ("printed.file=table9", "printed.file"),
         ("printed.arms.data=table9", "printed.arms.data"),
         ("claims.levels.order=[data]", "claims.levels"),
-        ("+claims.levels.on=[top1]", "claims.levels.on"),
+        ("+claims.levels.columns=[top1]", "claims.levels.columns"),
         ("columns.kl=[kl]", "columns.kl"),
         ("figure.kind=pie", "figure.kind"),
         ("measures.uniformity.step=0", "measure"),

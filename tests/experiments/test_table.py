@@ -5,6 +5,7 @@ import pytest
 from flow import arguments
 
 from strata.experiments.cli import dispatch
+from strata.experiments.columns import shown_columns
 from strata.experiments.table import NOT_RUN, build_tables
 from strata.experiments.values import Value
 
@@ -19,7 +20,8 @@ VALUES = [
 
 
 def tables():
-    return build_tables("exp", VALUES, {"raw": {}, "ours": {}, "late": {}}, ["raw", "absent"], ["top1"])
+    columns = shown_columns(VALUES, {"table": {"metrics": ["top1"]}})
+    return build_tables("exp", VALUES, {"raw": {}, "ours": {}, "late": {}}, ["raw", "absent"], columns)
 
 
 def test_cells():
