@@ -16,6 +16,7 @@ from scipy import stats
 
 from strata.curation.errors import ConfigError
 from strata.experiments.columns import Column, Paper, columns_of, paper_of
+from strata.experiments.printed import printed_columns
 from strata.experiments.statistics import Estimate, estimate
 from strata.experiments.table import NOT_RUN, Table
 from strata.experiments.values import Value
@@ -73,10 +74,13 @@ def claims_of(config: Mapping[str, Any]) -> list[Claim]:
         if len(order) < 2 or ("same" in told) != ("margin" in told) or ("same" in told and len(order) != 2):
             raise ConfigError(field, f"{dict(told)!r}", "give order: [best, ..., worst], or same: [a, b] and margin")
         on = told.get("columns") or list(columns)
-        if unknown := [column for column in on if column not in columns]:
+        if unknown := [column for column in on if column not in columns and column not in printed_columns()]:
             raise ConfigError(
                 f"{field}.columns", f"{unknown[0]!r} is no column", f"use {', '.join(columns) or 'columns'}"
             )
+        on = [column for column in on if column in columns]  # not every scale measures all of the paper's columns
+        if not on:
+            continue
         shown = tuple(columns[column] for column in on)
         if len({(column.percent, column.lower) for column in shown}) > 1:
             raise ConfigError(f"{field}.columns", "columns of different units", "make it two claims")

@@ -76,7 +76,10 @@ def columns_of(config: Mapping[str, Any]) -> dict[str, Column]:
     table = printed_numbers(printed["file"]) if printed.get("file") else {}
     units = {name: numbers[0] for (_, name), numbers in table.items()}
     found = {}
+    wanted = config["table"].get("columns")
     for name, told in (config.get("columns") or {}).items():
+        if wanted is not None and name not in wanted:
+            continue
         parts, lower = _parts(told, f"columns.{name}")
         theirs = renamed.get(name, name)
         percent = is_share(parts[0][1]) and config.get("ssl") is not None

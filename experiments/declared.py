@@ -7,7 +7,10 @@ before anything is written.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from strata.curation.errors import ConfigError, StrataError
 from strata.curation.pools.content import Kind
@@ -31,6 +34,7 @@ class DeclaredPool:
     name: str
     n: int
     kind: Kind = "images"
+    declared: ClassVar[bool] = True
     labels: None = None
     label_names: None = None
 
@@ -40,6 +44,10 @@ class DeclaredPool:
     def __getitem__(self, row: int) -> Any:
         """Raises a ConfigError: there are no items."""
         raise ConfigError("pool", f"{self.name!r} is only declared; its {self.n:,} items are not here", "point at data")
+
+    def column(self, name: str) -> NDArray[Any]:
+        """Empty: it may have one of that name."""
+        return np.empty(0)
 
     @property
     def ids(self) -> Sequence[str]:
@@ -110,6 +118,11 @@ def _stand_in(node: Mapping[str, Any]) -> dict[str, Any]:
     told, name = node["declared"], node.get("name") or node["declared"].get("name") or node.get("path")
     if "splits" in told:
         task = node.get("task") or _TASKS[node["_target_"].rsplit(".", 1)[-1]]
-        benchmark = {"name": name, "sizes": told["splits"], "task": task, "groups": list(node.get("groups") or [])}
+        benchmark = {
+            "name": name,
+            "sizes": told["splits"],
+            "task": task,
+            "groups": list(told.get("groups") or node.get("groups") or []),
+        }
         return {"_target_": f"{HERE}.DeclaredBenchmark", **benchmark}
     return {"_target_": f"{HERE}.DeclaredPool", "name": name, "n": told["n"], "kind": told.get("kind", "images")}

@@ -111,7 +111,7 @@ def make_plan(config: Mapping[str, Any]) -> Plan:
 def with_backbones(
     settings: Mapping[str, Mapping[str, Any]], seed: int, config: Mapping[str, Any], pools: Pools
 ) -> dict[str, dict[str, Any]]:
-    """The settings of all arms; where the encoder is ``path: arm:NAME`` with how to plan the training of that arm.
+    """The settings of all arms; where the encoder is ``path: arm:NAME`` with how to plan the training of that arm or helper.
 
     So that an experiment trains its own encoder, as the paper does (a ViT-L on ImageNet-1k; in Table 3(f) on the raw pool).
 
@@ -133,6 +133,9 @@ def with_backbones(
         assert stage is not None
         return stage
 
+    helpers = config.get("helpers") or {}
+    defaults = {name: config.get(name) for name in ARM_SETTINGS}
+    settings = {**{name: merge(defaults, diff, f"helpers.{name}") for name, diff in helpers.items()}, **settings}
     for name, own in settings.items():
         path = own["encoder"].get("path")
         of = path.removeprefix("arm:") if isinstance(path, str) and path.startswith("arm:") else None
@@ -292,9 +295,9 @@ def merge(base: Mapping[str, Any], diff: Mapping[str, Any], field: str) -> dict[
     """
     merged = dict(base)
     for name, value in diff.items():
-        if name not in base:
+        if name not in base and ".ssl" not in field:  # a recipe names some of its settings; its type knows them all
             raise ConfigError(f"{field}.{name}", "no such setting", f"use one of {', '.join(sorted(base))}")
-        both_plain = isinstance(value, Mapping) and isinstance(base[name], Mapping) and "_target_" not in value
+        both_plain = isinstance(value, Mapping) and isinstance(base.get(name), Mapping) and "_target_" not in value
         merged[name] = merge(base[name], value, f"{field}.{name}") if both_plain else value
     return merged
 

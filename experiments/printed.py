@@ -47,3 +47,10 @@ def printed_numbers(file: str) -> dict[tuple[str, str], list[Printed]]:
             found = Printed(float(row["value"]), row["unit"], row["source"])
             numbers.setdefault((row["arm"], row["metric"]), []).append(found)
     return numbers
+
+
+@cache
+def printed_columns() -> frozenset[str]:
+    """The names of all columns of all tables."""
+    tables = [printed_numbers(file.stem) for file in FOLDER.glob("*.csv")]
+    return frozenset(column for table in tables for _, column in table)
