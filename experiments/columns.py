@@ -91,7 +91,7 @@ def columns_of(config: Mapping[str, Any]) -> dict[str, Column]:
 def shown_columns(values: Sequence[Value], config: Mapping[str, Any]) -> list[Column]:
     """The scores of a trained experiment's main table: ``columns``, or all metrics that ``table.metrics`` names."""
     if config.get("columns"):
-        return list(columns_of(config).values())
+        return [column for column in columns_of(config).values() if column.parts[0][0] != "data"]  # those are shown
     found = dict.fromkeys((v.group, v.metric) for v in values if v.group != "data")
     wanted = [(g, m) for g, m in found if m.split(" ")[-1] in config["table"]["metrics"]]
     return [Column(f"{m}, {g}", ((g, m),), False, "", is_share(m)) for g, m in wanted]

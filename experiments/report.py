@@ -23,6 +23,7 @@ from strata.experiments.measured_results import collect_measures, measured_table
 from strata.experiments.plan import Plan
 from strata.experiments.results import collect
 from strata.experiments.runner import clock
+from strata.experiments.spread import spread_table
 from strata.experiments.stage import Stage, unique
 from strata.experiments.store import Store
 from strata.experiments.table import Table, build_tables
@@ -52,7 +53,7 @@ def write_report(plan: Plan, store: Store, config: Mapping[str, Any], folder: Pa
     else:
         values = collect_measures(plan, store)
         tables = measured_tables(values, config, missing, costs.cell)
-    tables += beside_paper(values, config, costs)
+    tables += spread_table(values, config) or beside_paper(values, config, costs)
     if verdicts := judge(values, config, costs):
         tables.append(claims_table(plan.name, verdicts))
     write_values(values, folder / "values.csv")
