@@ -17,7 +17,7 @@ from strata.experiments.session import plain
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 WEB = [
-    "table2_imbalance", "table3_ablations", "table4_extractor", "table5a_classification", "table5b_dense", "table5c_fairness",
+    "table1_headline", "table2_imbalance", "table3_ablations", "table4_extractor", "table5a_classification", "table5b_dense", "table5c_fairness",
     "sampling_noise", "control_random", "baselines", "batch_balance", "budget", "other_ssl",
 ]  # fmt: skip
 NO_DATA_NEEDED = [name for name in WEB if name not in ("table5b_dense", "table5c_fairness")]
