@@ -102,7 +102,16 @@ def _classes(plt: Any, runs: list[Run], store: Store, values: Sequence[Value], c
     return figure
 
 
-KINDS: dict[str, Callable[..., Any]] = {"clouds": _clouds, "lines": _lines, "classes": _classes, "groups": draw_groups}
+def _bars_only(plt: Any, runs: list[Run], store: Store, values: Sequence[Value], config: Mapping[str, Any]) -> Any:
+    """The first metric of every arm, beside the paper's."""
+    figure, axis = plt.subplots(figsize=(2 + 0.8 * len(config["arms"]), 4.5), layout="constrained")
+    _bars(axis, values, config)
+    return figure
+
+
+KINDS: dict[str, Callable[..., Any]] = {
+    "clouds": _clouds, "lines": _lines, "classes": _classes, "groups": draw_groups, "bars": _bars_only,
+}  # fmt: skip
 
 
 def _bars(axis: Any, values: Sequence[Value], config: Mapping[str, Any]) -> None:

@@ -22,7 +22,7 @@ from strata.experiments.plan import (
 from strata.experiments.stage import Stage
 
 MEASURED_SETTINGS = ("pool", "encoder", "hierarchy", "sampler", "size", "codebook", "measured")
-FIGURES = ("clouds", "lines", "classes", "groups")
+FIGURES = ("clouds", "lines", "classes", "groups", "bars")
 WHAT = ("centroids", "subset", "pool")
 
 

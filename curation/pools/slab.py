@@ -30,8 +30,6 @@ class SlabPool:
         ConfigError: an argument out of range.
     """
 
-    kind = "vectors"
-
     def __init__(
         self,
         n: int,
@@ -43,9 +41,13 @@ class SlabPool:
         name: str | None = None,
     ) -> None:
         if n < 1 or not 1 <= dim <= ambient:
-            raise ConfigError("pool.dim", f"is {dim} of {ambient} axes, {n} points", "give 1 <= dim <= ambient and points")
+            raise ConfigError(
+                "pool.dim", f"is {dim} of {ambient} axes, {n} points", "give 1 <= dim <= ambient and points"
+            )
         if not 0 < floor <= 1 or noise < 0:
-            raise ConfigError("pool.floor", f"is {floor}, with noise {noise}", "give 0 < floor <= 1 and noise of 0 or more")
+            raise ConfigError(
+                "pool.floor", f"is {floor}, with noise {noise}", "give 0 < floor <= 1 and noise of 0 or more"
+            )
         self.options = {"n": n, "dim": dim, "ambient": ambient, "noise": noise, "floor": floor, "seed": seed}
         rng = np.random.default_rng(seed)
         points = rng.uniform(size=(n, ambient))

@@ -16,7 +16,6 @@ from strata.experiments.table import Table
 from strata.experiments.tags import stage_tags
 from strata.experiments.tracking import Tracker
 
-
 Tags = dict[str, list[str]]
 
 
