@@ -96,7 +96,8 @@ def order_note(column: Column, values: Sequence[Value], config: Mapping[str, Any
     wrong = [(a, b) for a, b in pairs if (means[a] - means[b]) * ((printed[a] or 0.0) - (printed[b] or 0.0)) <= 0]
     if not pairs:
         return ""
-    listed = "".join(f"; differs: {a} {means[a]:.4g}, {b} {means[b]:.4g}" for a, b in wrong)
+    listed = "".join(f"; differs: {a} {means[a]:.4g}, {b} {means[b]:.4g}" for a, b in wrong[:4])
+    listed += f"; and {len(wrong) - 4} more" if len(wrong) > 4 else ""
     return (
         f"Order of the arms by {column.name}: {len(pairs) - len(wrong)} of {len(pairs)} pairs as in the paper{listed}."
     )

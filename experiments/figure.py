@@ -24,7 +24,7 @@ def draw(title: str, plan: Plan, store: Store, values: Sequence[Value], columns:
     import matplotlib.pyplot as plt
 
     arms = list(dict.fromkeys(run.arm for run in plan.runs))
-    colors = {arm: COLORS.get(arm, f"C{i % 10}") for i, arm in enumerate(arms)}
+    colors = {arm: COLORS.get(arm, plt.get_cmap("tab20")(2 * i % 19)) for i, arm in enumerate(arms)}
     # Few arms stand on the x axis, a panel beside the other; many are rows, so that their names can be read
     many = len(arms) > 6
     wide = min(1 + len(columns), 4)
@@ -43,7 +43,7 @@ def draw(title: str, plan: Plan, store: Store, values: Sequence[Value], columns:
     plt.close(figure)
 
 
-def _balance(axis: Any, plan: Plan, store: Store, colors: Mapping[str, str]) -> None:
+def _balance(axis: Any, plan: Plan, store: Store, colors: Mapping[str, Any]) -> None:
     for run in plan.runs:
         subset = store.path(run.sample) / "subset.parquet"
         if run.seed != plan.runs[0].seed or not subset.is_file():
@@ -60,7 +60,7 @@ def _balance(axis: Any, plan: Plan, store: Store, colors: Mapping[str, str]) -> 
 
 
 def _scores(
-    axis: Any, column: Column, values: Sequence[Value], arms: Sequence[str], colors: Mapping[str, str], rows: bool
+    axis: Any, column: Column, values: Sequence[Value], arms: Sequence[str], colors: Mapping[str, Any], rows: bool
 ) -> None:
     for i, arm in enumerate(arms):
         points = np.array(list(column.of(values, arm).values()))
