@@ -88,6 +88,9 @@ def check_experiment(config: Mapping[str, Any]) -> None:
     if config.get("ssl", "") is not None:  # null: nothing is trained, see measured_plan
         mapping(config, "ssl")
         check_probed(config)
+    scales = config.get("scales") or ["micro"]
+    if config.get("scale", scales[0]) not in scales:
+        raise ConfigError("scale", f"{config['name']} has no {config['scale']!r}", f"use one of {', '.join(scales)}")
     if not config["arms"]:
         raise ConfigError("arms", "there are none", "name at least one arm")
     if not isinstance(config.get("name"), str) or not re.fullmatch(r"[\w.-]*\w[\w.-]*", config["name"]):

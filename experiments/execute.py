@@ -5,7 +5,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from strata.experiments.tracking import Tracker
 OnMetrics = Callable[[dict[str, float], int], None]
 
 
-def describe(stage: Stage, store: Store) -> dict[str, Any]:
+def describe(stage: Stage, store: Store, tags: Sequence[str] = ()) -> dict[str, Any]:
     """Everything ``execute`` needs, as JSON: it may be sent to another process or machine."""
     return {
         "kind": stage.kind,
@@ -27,6 +27,7 @@ def describe(stage: Stage, store: Store) -> dict[str, Any]:
         "config": stage.config,
         "runtime": stage.runtime,
         "work": stage.work,
+        "tags": list(tags),
         "inputs": {role: str(store.path(needed)) for role, needed in stage.inputs.items()},
         "input_keys": {role: needed.key for role, needed in stage.inputs.items()},
         "out": str(store.path(stage)),

@@ -7,10 +7,9 @@ import numpy as np
 
 from strata.experiments.grouped_tables import ways_of
 from strata.experiments.plan import Run
-from strata.experiments.results import Value
 from strata.experiments.statistics import estimate
 from strata.experiments.store import Store
-from strata.experiments.table import by_seed
+from strata.experiments.values import Value, by_seed
 
 
 def draw_groups(plt: Any, runs: list[Run], store: Store, values: Sequence[Value], config: Mapping[str, Any]) -> Any:

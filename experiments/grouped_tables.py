@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from strata.curation.errors import ConfigError
-from strata.experiments.results import Value
 from strata.experiments.statistics import Estimate, estimate, paired_difference
-from strata.experiments.table import NOT_RUN, Table, by_seed
+from strata.experiments.table import NOT_RUN, Table
+from strata.experiments.values import Value, by_seed
 
 
 def ways_of(config: Mapping[str, Any]) -> dict[str, dict[str, str]]:
@@ -26,8 +26,8 @@ def check_groups(config: Mapping[str, Any], metrics: Sequence[str]) -> None:
     groups, control = config["table"]["groups"], config["table"].get("control")
     if not isinstance(groups, list) or not groups or not all(isinstance(group, str) for group in groups):
         raise ConfigError("table.groups", f"{groups!r}", "list what the names of arms begin with")
-    if len(config["measures"]) != 1 or config.get("paper"):
-        raise ConfigError("table.groups", "goes with one measure and no paper's numbers", "leave table.groups out")
+    if len(config["measures"]) != 1:
+        raise ConfigError("table.groups", "goes with one measure", "leave table.groups out")
     ways = ways_of(config)
     grouped = {arm for arms in ways.values() for arm in arms.values()}
     if lost := [arm for arm in config["arms"] if arm not in grouped]:

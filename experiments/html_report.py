@@ -17,12 +17,13 @@ from strata.experiments.store import Store
 from strata.experiments.table import Table
 
 STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2rem auto; padding: 0 1rem; color: #1b1f24; }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 1280px; margin: 2rem auto; padding: 0 1rem; color: #1b1f24; }
 h1 { margin-bottom: 0; } h2 { margin-top: 2.2rem; border-bottom: 1px solid #d8dee4; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: .6rem 0; display: block; }
 table { overflow-x: auto; } th { background: #f6f8fa; } img.wide { max-width: 100%; } code, pre { font-size: 13px; }
 th, td { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid #e6eaee; white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; } pre { overflow-x: auto; background: #f6f8fa; padding: .6rem; }
+th:first-child, td:first-child, td.words { text-align: left; } td.words { white-space: normal; min-width: 11rem; }
+ pre { overflow-x: auto; background: #f6f8fa; padding: .6rem; }
 .strip { margin: .2rem 0 .8rem; } .strip p { margin: .1rem 0; } .note { color: #57606a; }
 .strip img { width: 64px; height: 64px; object-fit: cover; margin: 1px; }
 .text { display: inline-block; width: 230px; margin: 2px; padding: 4px; font-size: 12px; vertical-align: top; }
@@ -47,7 +48,8 @@ def write_html(
         folder: the experiment's.
     """
     parts = [f"<h1>{_text(plan.name)}</h1>", f"<p class=note>{_text(provenance)}</p>"]
-    parts += [_table(table) for table in tables]
+    claims = [table for table in tables if table.columns[0] == "claim"]  # what came out, before how
+    parts += [_table(table) for table in [*tables[:1], *claims, *(t for t in tables[1:] if t not in claims)]]
     parts += ["<h2>Figure</h2>", _picture((folder / "figure.png").read_bytes(), "the figure of the experiment")]
     curves = draw_curves(plan, store)
     if curves:
@@ -73,9 +75,14 @@ _CURVES = (
 
 def _table(table: Table) -> str:
     head = "".join(f"<th>{_text(cell)}</th>" for cell in table.columns)
-    rows = "".join("<tr>" + "".join(f"<td>{_text(cell)}</td>" for cell in row) + "</tr>" for row in table.rows)
+    rows = "".join("<tr>" + "".join(map(_cell, row)) + "</tr>" for row in table.rows)
     notes = "".join(f"<p class=note>{_text(note)}</p>" for note in table.notes)
     return f"<h2>{_text(table.title)}</h2><table><tr>{head}</tr>{rows}</table>{notes}"
+
+
+def _cell(cell: str) -> str:
+    """Words wrap and stand left; numbers do not."""
+    return f"<td class=words>{_text(cell)}</td>" if len(cell) > 26 else f"<td>{_text(cell)}</td>"
 
 
 def _strip(strip: Strip) -> str:

@@ -12,13 +12,14 @@ from strata.curation import EmbeddingStore
 from strata.curation.clusters_per_class import fit_line
 from strata.curation.density_exponent import run_density
 from strata.curation.uniformity import density_2d
+from strata.experiments.columns import columns_of, paper_of
 from strata.experiments.grouped_figure import draw_groups
 from strata.experiments.plan import Plan, Run
-from strata.experiments.results import Value
+from strata.experiments.printed import SOURCES
 from strata.experiments.stages.measure import read_points
 from strata.experiments.statistics import estimate
 from strata.experiments.store import Store
-from strata.experiments.table import by_seed
+from strata.experiments.values import Value, by_seed
 
 
 def draw_measured(plan: Plan, store: Store, values: Sequence[Value], config: Mapping[str, Any], path: Path) -> None:
@@ -32,7 +33,8 @@ def draw_measured(plan: Plan, store: Store, values: Sequence[Value], config: Map
     first = [run for run in first if all(store.done(stage) for stage in run.scores.values())]
     figure = KINDS[config["figure"]["kind"]](plt, first, store, values, config) if first else plt.figure()
     figure.suptitle(config["figure"]["title"])
-    figure.savefig(path, dpi=130)
+    for file in (path, path.with_suffix(".svg")):
+        figure.savefig(file, dpi=130)
     plt.close(figure)
 
 
@@ -100,13 +102,22 @@ def _classes(plt: Any, runs: list[Run], store: Store, values: Sequence[Value], c
     return figure
 
 
-KINDS: dict[str, Callable[..., Any]] = {"clouds": _clouds, "lines": _lines, "classes": _classes, "groups": draw_groups}
+def _bars_only(plt: Any, runs: list[Run], store: Store, values: Sequence[Value], config: Mapping[str, Any]) -> Any:
+    """The first metric of every arm, beside the paper's."""
+    figure, axis = plt.subplots(figsize=(2 + 0.8 * len(config["arms"]), 4.5), layout="constrained")
+    _bars(axis, values, config)
+    return figure
+
+
+KINDS: dict[str, Callable[..., Any]] = {
+    "clouds": _clouds, "lines": _lines, "classes": _classes, "groups": draw_groups, "bars": _bars_only,
+}  # fmt: skip
 
 
 def _bars(axis: Any, values: Sequence[Value], config: Mapping[str, Any]) -> None:
     """Ours with interval and dots per seed, and the paper's numbers, arm by arm."""
     group, metric = _main(values, config)
-    sources = ((config.get("paper") or {}).get("values") or {}).get(metric, {})
+    sources = _printed(config, group, metric)
     arms, width = list(config["arms"]), 0.8 / (1 + len(sources))
     for i, arm in enumerate(arms):
         seeds = list(by_seed(values, arm, group, metric).values())
@@ -124,6 +135,19 @@ def _bars(axis: Any, values: Sequence[Value], config: Mapping[str, Any]) -> None
     axis.margins(y=0.12)
     axis.set_ylabel(metric)
     axis.legend(frameon=False)
+
+
+def _printed(config: Mapping[str, Any], group: str, metric: str) -> dict[str, dict[str, float]]:
+    """source -> arm -> the paper's number of a metric."""
+    paper = paper_of(config)
+    found: dict[str, dict[str, float]] = {}
+    for column in columns_of(config).values():
+        if column.parts == ((group, metric),):
+            for arm in paper.arms:
+                for number in paper.numbers(arm, column):
+                    value = number.value / 100.0 if number.percent else number.value
+                    found.setdefault(SOURCES[number.source], {})[arm] = value
+    return found
 
 
 def _main(values: Sequence[Value], config: Mapping[str, Any]) -> tuple[str, str]:

@@ -5,10 +5,11 @@ from typing import Any
 
 from strata.curation.errors import ConfigError
 from strata.experiments.build import build
+from strata.experiments.check_comparison import check_comparison
 from strata.experiments.checks import mapping, one_of
 from strata.experiments.checks_stages import check_hierarchy, field_of
 from strata.experiments.identity import identity
-from strata.experiments.measured_results import check_comparison
+from strata.experiments.measured_results import check_measured
 from strata.experiments.plan import (
     Plan,
     Pools,
@@ -21,7 +22,7 @@ from strata.experiments.plan import (
 from strata.experiments.stage import Stage
 
 MEASURED_SETTINGS = ("pool", "encoder", "hierarchy", "sampler", "size", "codebook", "measured")
-FIGURES = ("clouds", "lines", "classes", "groups")
+FIGURES = ("clouds", "lines", "classes", "groups", "bars")
 WHAT = ("centroids", "subset", "pool")
 
 
@@ -40,7 +41,8 @@ def make_measured_plan(config: Mapping[str, Any]) -> Plan:
         raise ConfigError("measures", "there are none and nothing is trained (ssl is null)", "name at least one")
     built = {name: build(measure, f"measures.{name}") for name, measure in measures.items()}
     metrics = [metric for measure in built.values() for metric in measure.metrics]
-    check_comparison(config, metrics)
+    check_measured(config, metrics)
+    check_comparison(config)
     one_of("figure.kind", mapping(config, "figure").get("kind"), FIGURES)
     defaults = {name: config.get(name) for name in MEASURED_SETTINGS}
     arms = {name: merge(defaults, diff or {}, f"arms.{name}") for name, diff in config["arms"].items()}

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from strata.curation.errors import ConfigError
@@ -9,7 +10,8 @@ from strata.curation.levels import resolve_levels
 from strata.curation.pools.base import Pool
 from strata.curation.pools.content import check_images, check_reads
 from strata.experiments.build import build
-from strata.experiments.checks import check_experiment, check_table
+from strata.experiments.check_comparison import check_comparison
+from strata.experiments.checks import check_experiment, check_table, whole
 from strata.experiments.checks_stages import (
     check_draw,
     check_encoder,
@@ -26,7 +28,9 @@ from strata.experiments.plan_eval import check_probes, plan_probes
 from strata.experiments.references import REFERENCES, metadata_column
 from strata.experiments.stage import KINDS, Stage, canonical_json, unique
 
-ARM_SETTINGS = ("pool", "encoder", "hierarchy", "sampler", "size", "ssl", "references")
+ARM_SETTINGS = ("pool", "encoder", "hierarchy", "sampler", "size", "ssl", "references", "draw")
+
+DRAWS = 1_000_003  # between the seeds of one draw and the next
 
 
 @dataclass(frozen=True)
@@ -93,28 +97,66 @@ def make_plan(config: Mapping[str, Any]) -> Plan:
         return make_measured_plan(config)
     seeds, arms = config["seeds"], config["arms"]
     check_table(config, metric_names(config["protocols"]))
+    check_comparison(config)
     build(config["sampler"], "sampler")  # arms may all have their own
-    defaults = {name: config[name] for name in ARM_SETTINGS}
+    defaults = {name: config.get(name) for name in ARM_SETTINGS}
     settings = {name: merge(defaults, diff or {}, f"arms.{name}") for name, diff in arms.items()}
-    runs = [plan_arm(name, settings[name], seed, config, pools) for seed in seeds for name in arms]
+    runs = []
+    for seed in seeds:
+        given = with_backbones(settings, seed, config, pools)
+        runs += [plan_arm(name, given[name], seed, config, pools) for name in arms]
     return Plan(config["name"], runs)
 
 
+def with_backbones(
+    settings: Mapping[str, Mapping[str, Any]], seed: int, config: Mapping[str, Any], pools: Pools
+) -> dict[str, dict[str, Any]]:
+    """The settings of all arms; where the encoder is ``path: arm:NAME`` with how to plan the training of that arm or helper.
+
+    So that an experiment trains its own encoder, as the paper does (a ViT-L on ImageNet-1k; in Table 3(f) on the raw pool).
+
+    Raises:
+        ConfigError: no such arm, or arms that wait for each other (when the plan is asked for).
+    """
+    found: dict[str, dict[str, Any]] = {}
+    visiting: list[str] = []
+
+    def trained(arm: str, user: str) -> Stage:
+        field = field_of(config, user, "encoder") + ".path"
+        if arm not in settings:
+            raise ConfigError(field, f"'arm:{arm}' is no arm", f"use one of {', '.join(settings)}")
+        if arm in visiting:
+            raise ConfigError(field, f"arm {arm!r} would be trained on what its own network chose", "use another arm")
+        visiting.append(arm)
+        stage = plan_arm(arm, found[arm], seed, config, pools, until="backbone").pretrain
+        visiting.remove(arm)
+        assert stage is not None
+        return stage
+
+    helpers = config.get("helpers") or {}
+    defaults = {name: config.get(name) for name in ARM_SETTINGS}
+    settings = {**{name: merge(defaults, diff, f"helpers.{name}") for name, diff in helpers.items()}, **settings}
+    for name, own in settings.items():
+        path = own["encoder"].get("path")
+        of = path.removeprefix("arm:") if isinstance(path, str) and path.startswith("arm:") else None
+        found[name] = {**own, "backbone": None if of is None else partial(trained, of, name)}
+    return found
+
+
 def plan_arm(
-    arm: str, settings: Mapping[str, Any], seed: int, config: Mapping[str, Any], pools: Pools, train: bool = True
+    arm: str, settings: Mapping[str, Any], seed: int, config: Mapping[str, Any], pools: Pools, until: str = "scores"
 ) -> Run:
-    """The stages of one arm under one seed; without ``train`` it ends at the subset."""
+    """The stages of one arm under one seed, up to its "backbone" or its "scores"."""
     label = f"{arm}, seed {seed}"
     chosen = plan_sample(arm, settings, seed, config, pools)
-    if not train:
-        return Run(arm, seed, chosen, None, {})
     inventory = chosen.inputs["pool"]
     ssl = settings["ssl"]
     check_images(pools.open(settings["pool"], "pool"))
     images = chosen.config["size"] or len(pools.open(settings["pool"], "pool"))
     recipe, blocks = check_ssl(ssl, images, field_of(config, arm, "ssl"))
     check_sampling(recipe, settings["sampler"], field_of(config, arm, "ssl"))
-    check_probes(config, f"the backbone of {arm}", blocks, has_patches=True)
+    if until == "scores":
+        check_probes(config, f"the backbone of {arm}", blocks, has_patches=True)
     keyed = ssl_identity(recipe)
     unkeyed = {name: ssl[name] for name in (*UNKEYED_SSL, "init_from") if name in ssl}  # the key has its content
     inputs = {"pool": inventory, "subset": chosen}
@@ -135,7 +177,8 @@ def plan_arm(
         work=recipe.steps * recipe.batch_size,
         memory=images * 3.0 * recipe.cache_size**2,
     )
-    return Run(arm, seed, chosen, pretrain, plan_probes(config, {"backbone": pretrain}, label))
+    scores = plan_probes(config, {"backbone": pretrain}, label) if until == "scores" else {}
+    return Run(arm, seed, chosen, pretrain, scores)
 
 
 def plan_sample(arm: str, settings: Mapping[str, Any], seed: int, config: Mapping[str, Any], pools: Pools) -> Stage:
@@ -144,6 +187,9 @@ def plan_sample(arm: str, settings: Mapping[str, Any], seed: int, config: Mappin
     pool = pools.open(settings["pool"], field_of(config, arm, "pool"))
     sampler = build(settings["sampler"], field_of(config, arm, "sampler"))
     size = check_draw(sampler, settings["size"], pool, arm, field_of(config, arm, "size"))
+    draw = settings.get("draw") or 0
+    whole(field_of(config, arm, "draw"), draw, 0)
+    drawn_by = (seed + DRAWS * draw) % 2**32  # another draw from the same clusters
     inventory = plan_pool(settings["pool"], config, pools)
     inputs = {"pool": inventory}
     if "hierarchy" in sampler.needs:
@@ -156,7 +202,7 @@ def plan_sample(arm: str, settings: Mapping[str, Any], seed: int, config: Mappin
         inputs[role] = plan_reference(role, settings, config, pools)
     return Stage(
         "sample",
-        {"sampler": identity(settings["sampler"]), "size": size, "seed": seed if sampler.sized else 0},
+        {"sampler": identity(settings["sampler"]), "size": size, "seed": drawn_by if sampler.sized else 0},
         inputs,
         {"pools": {"pool": settings["pool"]}, "labelled": pool.labels is not None},
         label,
@@ -204,15 +250,20 @@ def plan_embed(
     settings: Mapping[str, Any], config: Mapping[str, Any], pools: Pools, like: Stage | None = None
 ) -> Stage:
     """The embedding of an arm's pool; all seeds share it. With ``like``, what the encoder learned is taken from there."""
-    pool = pools.open(settings["pool"], "pool")
-    encoder = build(settings["encoder"], "encoder")
-    check_reads(pool, encoder)
-    if like is None:  # else it has learned already
-        check_encoder(encoder, len(pool))
+    pool, backbone = pools.open(settings["pool"], "pool"), settings.get("backbone")
+    inputs, keyed = {"pool": plan_pool(settings["pool"], config, pools)}, settings["encoder"]
+    if backbone is not None:
+        check_images(pool)
+        inputs["backbone"], keyed = backbone(), {**keyed, "path": "inputs.backbone"}
+    else:
+        encoder = build(settings["encoder"], "encoder")
+        check_reads(pool, encoder)
+        if like is None:  # else it has learned already
+            check_encoder(encoder, len(pool))
     return Stage(
         "embed",
-        {"encoder": identity(settings["encoder"]), "dtype": config["embed"]["dtype"]},
-        {"pool": plan_pool(settings["pool"], config, pools)} | ({} if like is None else {"like": like}),
+        {"encoder": identity(keyed), "dtype": config["embed"]["dtype"]},
+        inputs | ({} if like is None else {"like": like}),
         _runtime(config) | {"pools": {"pool": settings["pool"]}, "encoder": settings["encoder"], **_loading(config)},
         f"{pool.name} by {settings['encoder']['_target_'].rsplit('.', 1)[-1]}",
         work=len(pool),
@@ -223,7 +274,8 @@ def plan_embed(
 def plan_cluster(settings: Mapping[str, Any], seed: int, config: Mapping[str, Any], pools: Pools, label: str) -> Stage:
     """The clustering of an arm under a seed."""
     pool, hierarchy = pools.open(settings["pool"], "pool"), settings["hierarchy"]
-    work, memory = cluster_cost(len(pool), dimension(settings, pool) or _dim(settings), hierarchy)
+    known = None if settings.get("backbone") else dimension(settings, pool)
+    work, memory = cluster_cost(len(pool), known or _dim(settings), hierarchy)
     return Stage(
         "cluster",
         {"hierarchy": clustering_identity(hierarchy), "seed": seed},
@@ -243,9 +295,9 @@ def merge(base: Mapping[str, Any], diff: Mapping[str, Any], field: str) -> dict[
     """
     merged = dict(base)
     for name, value in diff.items():
-        if name not in base:
+        if name not in base and ".ssl" not in field:  # a recipe names some of its settings; its type knows them all
             raise ConfigError(f"{field}.{name}", "no such setting", f"use one of {', '.join(sorted(base))}")
-        both_plain = isinstance(value, Mapping) and isinstance(base[name], Mapping) and "_target_" not in value
+        both_plain = isinstance(value, Mapping) and isinstance(base.get(name), Mapping) and "_target_" not in value
         merged[name] = merge(base[name], value, f"{field}.{name}") if both_plain else value
     return merged
 
@@ -259,6 +311,8 @@ def _loading(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _dim(settings: Mapping[str, Any]) -> int:
+    if settings.get("backbone"):
+        return int(settings["ssl"]["model_kwargs"].get("embed_dim") or 1024)
     return int(settings["encoder"].get("n_components") or 1024)
 
 

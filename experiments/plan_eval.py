@@ -10,6 +10,7 @@ from strata.curation.errors import ConfigError
 from strata.eval.extract import check_patches
 from strata.eval.protocols.base import Protocol
 from strata.experiments.build import build, placed
+from strata.experiments.columns import columns_of
 from strata.experiments.identity import identity
 from strata.experiments.stage import Stage, canonical_json
 
@@ -25,14 +26,23 @@ def plan_probes(
         label: of the backbone, for people.
         source: of a backbone that is there: ``key`` (goes into the stages' keys) and ``runtime``.
     """
-    scores = {}
+    scores, wanted = {}, wanted_scores(config)
     for name, benchmark in config["benchmarks"].items():
         protocols = fitting(config["protocols"], benchmark, name, config.get("only"))
+        protocols = {
+            protocol: built for protocol, built in protocols.items() if not wanted or (name, built.id) in wanted
+        }
         patches = max((protocol.patches for protocol in protocols.values()), default=0)
         features = plan_features(name, benchmark, inputs, config, label, patches, **source)
         for protocol in protocols:
             scores[name, protocol] = plan_score(name, protocol, config["protocols"][protocol], features, config, label)
     return scores
+
+
+def wanted_scores(config: Mapping[str, Any]) -> set[tuple[str, str]]:
+    """(benchmark, id of the protocol) of the columns that ``table.columns`` names; empty: all that there are."""
+    columns = columns_of(config) if (config.get("table") or {}).get("columns") else {}
+    return {(group, metric.split("-v")[0]) for column in columns.values() for group, metric in column.parts}
 
 
 def plan_features(
@@ -141,7 +151,8 @@ def check_probes(config: Mapping[str, Any], backbone: str, n_blocks: int, has_pa
             train = benchmark.splits.get("train")
             labels = np.empty(0, np.int64) if train is None or train.labels is None else np.asarray(train.labels)
             try:
-                built.check(labels, n_blocks)
+                if not getattr(train, "declared", False):  # labels that are not here are checked when they are
+                    built.check(labels, n_blocks)
                 check_patches(backbone, built.patches, n_blocks, has_patches)
             except ConfigError as error:
                 found = placed(error, f"protocols.{protocol}")

@@ -11,20 +11,26 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from strata.curation.artifact import write_json
+from strata.experiments.beside_paper import beside_paper
+from strata.experiments.cell_costs import CellCosts
+from strata.experiments.claims import claims_table, judge
+from strata.experiments.columns import shown_columns
 from strata.experiments.cost import predict
 from strata.experiments.figure import draw
 from strata.experiments.html_report import write_html
 from strata.experiments.measured_figures import draw_measured
 from strata.experiments.measured_results import collect_measures, measured_tables
 from strata.experiments.plan import Plan
-from strata.experiments.results import collect, write_values
+from strata.experiments.results import collect
 from strata.experiments.runner import clock
+from strata.experiments.spread import spread_table
 from strata.experiments.stage import Stage, unique
 from strata.experiments.store import Store
 from strata.experiments.table import Table, build_tables
 from strata.experiments.text_figure import draw_text
 from strata.experiments.text_results import collect_text
 from strata.experiments.text_tables import text_tables
+from strata.experiments.values import write_values
 
 
 def write_report(plan: Plan, store: Store, config: Mapping[str, Any], folder: Path) -> list[Table]:
@@ -34,18 +40,22 @@ def write_report(plan: Plan, store: Store, config: Mapping[str, Any], folder: Pa
         The tables, main one first.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    trained, shown = config["ssl"] is not None, config["table"].get("metrics")
+    trained = config["ssl"] is not None
     text = config.get("domain") == "text"
-    missing = not_run(plan, store)
+    missing, costs = not_run(plan, store), CellCosts(plan, store)
     if text:
         values = collect_text(plan, store)
         tables = text_tables(values, config, missing)
     elif trained:
         values = collect(plan, store)
-        tables = build_tables(plan.name, values, config["arms"], config["table"]["controls"], shown, missing)
+        columns, controls = shown_columns(values, config), config["table"]["controls"]
+        tables = build_tables(plan.name, values, config["arms"], controls, columns, missing, costs.cell)
     else:
         values = collect_measures(plan, store)
-        tables = measured_tables(values, config, missing)
+        tables = measured_tables(values, config, missing, costs.cell)
+    tables += spread_table(values, config) or beside_paper(values, config, costs)
+    if verdicts := judge(values, config, costs):
+        tables.append(claims_table(plan.name, verdicts))
     write_values(values, folder / "values.csv")
     (folder / "table.md").write_text("\n".join(table.markdown() for table in tables) + "\n" + provenance(plan, store))
     (folder / "table.tex").write_text("\n".join(table.latex() for table in tables))
@@ -57,7 +67,7 @@ def write_report(plan: Plan, store: Store, config: Mapping[str, Any], folder: Pa
     if text:
         draw_text(values, config, folder / "figure.png")
     elif trained:
-        draw(plan.name, plan, store, values, shown, folder / "figure.png")
+        draw(plan.name, plan, store, values, columns, folder / "figure.png")
     else:
         draw_measured(plan, store, values, config, folder / "figure.png")
     write_json(folder / "run.json", {"command": os.environ.get("STRATA_COMMAND", " ".join(sys.argv))})

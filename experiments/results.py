@@ -1,8 +1,6 @@
 """Collect what an experiment's finished stages say, as one long list of values."""
 
-import csv
 import json
-from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -11,23 +9,9 @@ from strata.eval.protocols.base import Protocol
 from strata.experiments.build import build
 from strata.experiments.plan import Plan, Run
 from strata.experiments.store import Store
+from strata.experiments.values import Value
 
 BALANCE = ("normalized_entropy", "effective_classes", "coverage")
-
-
-@dataclass(frozen=True)
-class Value:
-    """One number of one run. ``value`` is None for what was not run."""
-
-    arm: str
-    seed: int
-    group: str  # "data" or the benchmark's name
-    metric: str  # "images", a balance measure, or protocol and metric as "knn-v1 top1"
-    value: float | None
-    ci_low: float | None = None
-    ci_high: float | None = None
-    n: int | None = None
-    stage: str = ""  # key of the stage that made it
 
 
 def collect(plan: Plan, store: Store) -> list[Value]:
@@ -71,11 +55,3 @@ def _data(run: Run, subset: Path) -> list[Value]:
         balance = json.loads((subset / "balance.json").read_text()).get("labels", {}).get("subset", {})
         values += [Value(arm, seed, "data", name, balance[name], stage=key) for name in BALANCE if name in balance]
     return values
-
-
-def write_values(values: list[Value], path: Path) -> None:
-    """The long list as CSV: one row per number, with the key of its stage for `strata why`."""
-    with open(path, "w", newline="") as stream:
-        writer = csv.DictWriter(stream, [field.name for field in fields(Value)], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(asdict(value) for value in values)

@@ -62,6 +62,7 @@ class Runner:
         threads: threads of one stage. It is fixed, not derived from the machine: results repeat to the bit.
         log_dir: where the workers' own output goes.
         cluster: where stages are sent instead, ``workers`` of them at once; see ``check_cluster``. Empty: nowhere.
+        tags: of the W&B run of each stage, by key; see ``tags.stage_tags``.
     """
 
     store: Store
@@ -70,6 +71,7 @@ class Runner:
     threads: int
     log_dir: Path
     cluster: dict[str, Any] = field(default_factory=dict)
+    tags: dict[str, list[str]] = field(default_factory=dict)
     _local: threading.local = field(default_factory=threading.local)
     _stop: threading.Event = field(default_factory=threading.Event)  # set: nothing new is begun
     _starting: threading.Lock = field(default_factory=threading.Lock)
@@ -106,7 +108,7 @@ class Runner:
         tracker = Tracker(**self.tracking)
         for position, stage in enumerate(todo):
             with self._heartbeat(stage), self._held(stage):
-                spec = describe(stage, self.store)
+                spec = describe(stage, self.store, self.tags.get(stage.key, []))
                 seconds = execute(spec, tracker, self.threads, partial(self._note, spec))
             self._tracking_error = tracker.error
             progress.finished(stage, seconds, todo[position + 1 :])
@@ -144,7 +146,7 @@ class Runner:
         with self._held(stage):
             if self.store.finished(stage):  # by another command, while we waited: not worth starting a worker
                 return None
-            spec = describe(stage, self.store)
+            spec = describe(stage, self.store, self.tags.get(stage.key, []))
             try:
                 reply = self._ask(spec)
             except WorkerGone as error:

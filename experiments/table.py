@@ -1,13 +1,15 @@
 """The table of an experiment: arms x measures, mean and 95 % interval over seeds, paired differences to controls."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from strata.experiments.results import Value
+from strata.experiments.columns import Column
 from strata.experiments.statistics import Estimate, estimate, paired_difference
+from strata.experiments.values import Value, by_seed
 
 NOT_RUN = "not run"
+Cost = Callable[[str, str], str]  # (arm, group) -> predicted time of what is not run, "" if nothing
 _HEADS = {
     "images": "images",
     "normalized_entropy": "label entropy",
@@ -54,20 +56,10 @@ class Table:
         )
 
 
-def by_seed(values: Sequence[Value], arm: str, group: str, metric: str) -> dict[int, float]:
-    """seed -> value of one cell; seeds that were not run are absent."""
-    return {
-        v.seed: v.value
-        for v in values
-        if v.arm == arm and v.group == group and v.metric == metric and v.value is not None
-    }
-
-
-def measures(values: Sequence[Value], shown: Sequence[str]) -> list[tuple[str, str]]:
-    """(group, metric) of the table's columns: data first, then the metrics whose name ends in one of ``shown``."""
-    found = dict.fromkeys((v.group, v.metric) for v in values)
-    data = [("data", name) for name in _HEADS if ("data", name) in found]
-    return data + [(g, m) for g, m in found if g != "data" and m.split(" ")[-1] in shown]
+def data_columns(values: Sequence[Value]) -> list[str]:
+    """What is said of each arm's data, as far as there is something to say."""
+    found = {v.metric for v in values if v.group == "data"}
+    return [name for name in _HEADS if name in found]
 
 
 def build_tables(
@@ -75,8 +67,9 @@ def build_tables(
     values: Sequence[Value],
     arms: Mapping[str, Any],
     controls: Sequence[str],
-    shown: Sequence[str],
+    columns: Sequence[Column],
     notes: Sequence[str] = (),
+    cost: Cost | None = None,
 ) -> list[Table]:
     """The main table, then one of paired differences for each control arm.
 
@@ -85,52 +78,72 @@ def build_tables(
         values: from ``results.collect``.
         arms: the arms in order of the rows.
         controls: arms that the others are compared with, e.g. ("raw", "random").
-        shown: metric names that get a column, e.g. ("top1",).
+        columns: the scores that get a column; see ``columns.shown_columns``.
         notes: lines to add under the main table.
+        cost: of cells that were not run.
     """
-    columns = measures(values, shown)
-    heads = ["arm", *[_HEADS.get(m, f"{m}, {g}") for g, m in columns]]
-    seeds = sorted({v.seed for v in values})
-    rows = [[arm, *[_cell(by_seed(values, arm, g, m), g, m) for g, m in columns]] for arm in arms]
+    data, seeds = data_columns(values), sorted({v.seed for v in values})
+    rows = []
+    for arm in arms:
+        cells = [_data(by_seed(values, arm, "data", name), name) or missing(cost, arm, "data") for name in data]
+        cells += [
+            _score(column.of(values, arm), column) or missing(cost, arm, column.parts[0][0]) for column in columns
+        ]
+        rows.append([arm, *cells])
     note = f"Mean ± half-width of the 95 % t interval over {len(seeds)} seeds; accuracies in %."
     if len(seeds) < 2:
         note = "One seed, so no interval: claim nothing from it. Accuracies in %."
-    tables = [Table(title, heads, rows, [note, *notes])]
-    scores = [(g, m) for g, m in columns if g != "data"]
+    heads = [column.name for column in columns]
+    tables = [Table(title, ["arm", *[_HEADS[name] for name in data], *heads], rows, [note, *notes])]
     for control in controls:
-        if control not in arms or not scores:
+        if control not in arms or not columns:
             continue
         rows = []
         for arm in arms:
-            if arm == control:
-                continue
-            differences = [
-                paired_difference(by_seed(values, arm, g, m), by_seed(values, control, g, m)) for g, m in scores
-            ]
-            rows.append([arm, *[_difference(d) for d in differences]])
+            if arm != control:
+                pairs = [(column, column.of(values, arm), column.of(values, control)) for column in columns]
+                rows.append([arm, *[_difference(paired_difference(a, b), column) for column, a, b in pairs]])
         note = "Points of accuracy, paired by seed, 95 % t interval; * = the interval excludes zero."
         note = note if len(seeds) > 1 else "Points of accuracy, one seed."
-        tables.append(Table(f"{title}: difference to {control}", ["arm", *heads[-len(scores) :]], rows, [note]))
+        tables.append(Table(f"{title}: difference to {control}", ["arm", *heads], rows, [note]))
     return tables
 
 
-def _cell(values: dict[int, float], group: str, metric: str) -> str:
+def _data(values: dict[int, float], name: str) -> str:
     if not values:
-        return NOT_RUN
+        return ""
     found = estimate(list(values.values()))
-    if metric == "images":
+    if name == "images":
         return f"{found.mean:,.0f}"
-    scale, digits = (100.0, 1) if group != "data" else (1.0, 1 if metric == "effective_classes" else 3)
-    interval = "" if found.n < 2 else f" ± {found.half_width * scale:.{digits}f}"
-    return f"{found.mean * scale:.{digits}f}{interval}"
+    digits = 1 if name == "effective_classes" else 3
+    interval = "" if found.n < 2 else f" ± {found.half_width:.{digits}f}"
+    return f"{found.mean:.{digits}f}{interval}"
 
 
-def _difference(found: Estimate | None) -> str:
+def _score(values: dict[int, float], column: Column) -> str:
+    if not values:
+        return ""
+    found, digits = estimate(list(values.values())), column.digits
+    interval = "" if found.n < 2 else f" ± {found.half_width:.{digits}f}"
+    return f"{found.mean:.{digits}f}{interval}"
+
+
+def missing(cost: Cost | None, arm: str, group: str) -> str:
+    """The text of a cell without a value."""
+    return not_run(cost(arm, group) if cost else "")
+
+
+def not_run(cost: str = "") -> str:
+    """ "not run", and what it would take."""
+    return f"{NOT_RUN} ({cost})" if cost else NOT_RUN
+
+
+def _difference(found: Estimate | None, column: Column) -> str:
     if found is None:
         return NOT_RUN
     if found.n < 2:
-        return f"{100 * found.mean:+.1f}"
-    return f"{100 * found.mean:+.1f} ± {100 * found.half_width:.1f}{'*' if found.excludes_zero else ''}"
+        return f"{found.mean:+.{column.digits}f}"
+    return f"{found.mean:+.{column.digits}f} ± {found.half_width:.{column.digits}f}{'*' if found.excludes_zero else ''}"
 
 
 def _tex(text: str) -> str:

@@ -8,10 +8,9 @@ import numpy as np
 
 from strata.experiments.figure import COLORS
 from strata.experiments.grouped_tables import ways_of
-from strata.experiments.results import Value
 from strata.experiments.statistics import estimate
-from strata.experiments.table import by_seed
 from strata.experiments.text_tables import columns_of
+from strata.experiments.values import Value, by_seed
 
 
 def draw_text(values: Sequence[Value], config: Mapping[str, Any], path: Path) -> None:
@@ -47,7 +46,8 @@ def draw_text(values: Sequence[Value], config: Mapping[str, Any], path: Path) ->
                 axes[i, j].set_ylabel(title)
         axes[0, j].set_title(group)
     figure.suptitle(config["name"])
-    figure.savefig(path, dpi=130)
+    for file in (path, path.with_suffix(".svg")):
+        figure.savefig(file, dpi=130)
     plt.close(figure)
 
 

@@ -12,6 +12,7 @@ from strata.curation.pools.content import kind_of
 from strata.curation.pools.fingerprint import digest_file
 from strata.eval.text.tasks import task_of
 from strata.experiments.build import build
+from strata.experiments.check_comparison import check_comparison
 from strata.experiments.checks import check_experiment
 from strata.experiments.checks_stages import field_of
 from strata.experiments.identity import folder_digest, leave_out, plain
@@ -36,6 +37,7 @@ def make_text_plan(config: Mapping[str, Any]) -> Plan:
     check_experiment(config)
     settings, pools = check_text(config), Pools()
     check_text_table(config)
+    check_comparison(config)
     defaults = {name: config.get(name) for name in TEXT_SETTINGS}
     arms = {name: merge(defaults, diff or {}, f"arms.{name}") for name, diff in config["arms"].items()}
     tokenizer = plan_tokenizer(settings, config, pools)

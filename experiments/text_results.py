@@ -3,8 +3,8 @@
 import json
 
 from strata.experiments.plan import Plan
-from strata.experiments.results import Value
 from strata.experiments.store import Store
+from strata.experiments.values import Value
 
 
 def collect_text(plan: Plan, store: Store) -> list[Value]:

@@ -1,13 +1,13 @@
-"""Tables of a text experiment: arms named POOL_WAY, a block of tables for each pool, and the paper's Table 6 beside ours."""
+"""Tables of a text experiment: arms named POOL_WAY, a block of tables for each pool."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from strata.curation.errors import ConfigError
 from strata.experiments.grouped_tables import ways_of
-from strata.experiments.results import Value
 from strata.experiments.statistics import estimate, paired_difference
-from strata.experiments.table import NOT_RUN, Table, by_seed
+from strata.experiments.table import NOT_RUN, Table
+from strata.experiments.values import Value, by_seed
 
 Column = tuple[str, str, str]  # head, group, metric
 _DATA = ("documents", "tokens", "tokens_per_document")
@@ -33,13 +33,10 @@ def check_text_table(config: Mapping[str, Any]) -> None:
     for block in ("data", "held_out", "tasks", "probes"):
         if not isinstance(config["table"].get(block) or {}, Mapping):
             raise ConfigError(f"table.{block}", f"{config['table'][block]!r}", "give pairs of group and metric")
-    for metric in (config.get("paper") or {}).get("values", {}):
-        if metric not in (config["table"].get("tasks") or {}):
-            raise ConfigError(f"paper.values.{metric}", "is no column of table.tasks", "name the columns alike")
 
 
 def text_tables(values: Sequence[Value], config: Mapping[str, Any], missing: Sequence[str] = ()) -> list[Table]:
-    """For each pool: its data, bits per byte of held-out documents, tasks and probes; then the paper's table by ours."""
+    """For each pool: its data, bits per byte of held-out documents, tasks and probes."""
     name, seeds = config["name"], sorted({value.seed for value in values})
     note = f"Mean ± half-width of the 95 % t interval over {len(seeds)} seeds."
     note = note if len(seeds) > 1 else "One seed, so no interval: claim nothing from it."
@@ -55,9 +52,6 @@ def text_tables(values: Sequence[Value], config: Mapping[str, Any], missing: Seq
         ):
             if columns := columns_of(config, block):
                 tables.append(_compared(f"{name}, {group}: {said}", ways, values, columns, scale, config, note))
-    paper = config.get("paper") or {}
-    if paper:
-        tables.append(_beside_paper(name, values, config, paper))
     return tables
 
 
@@ -87,30 +81,6 @@ def _compared(
                 rows.append([f"{way} - {control}", *differences])
     notes = [note, "Differences are paired by seed; * where the interval excludes zero."]
     return Table(title, table.columns, rows, notes)
-
-
-def _beside_paper(name: str, values: Sequence[Value], config: Mapping[str, Any], paper: Mapping[str, Any]) -> Table:
-    rows = []
-    for group, ways in ways_of(config).items():
-        for task, metric in config["table"]["tasks"].items():
-            printed = (paper["values"].get(task) or {}).get(group)
-            if printed is None or not {"raw", "hierarchical"} <= set(ways):
-                continue
-            ours = {way: by_seed(values, ways[way], task, metric) for way in ("raw", "hierarchical")}
-            found = paired_difference(ours["hierarchical"], ours["raw"])
-            theirs = printed["hierarchical"] - printed["raw"]
-            agrees = NOT_RUN
-            if found is not None:
-                agrees = "yes" if found.mean * theirs > 0 else "no"
-                agrees = agrees if found.excludes_zero else f"not decided ({agrees} by the means)"
-            rows.append([
-                group, task, *[_cell(ours[way], 100.0, metric) for way in ("raw", "hierarchical")],
-                f"{printed['raw']:.1f}", f"{printed['hierarchical']:.1f}",
-                _difference(values, ways["hierarchical"], ways["raw"], task, metric, 100.0), f"{theirs:+.1f}", agrees,
-            ])  # fmt: skip
-    heads = ["pool", "task", "ours, raw", "ours, hierarchical", "paper, raw", "paper, curated", "ours, difference",
-             "paper, difference", "direction agrees"]  # fmt: skip
-    return Table(f"{name}: beside the paper's Table 6", heads, rows, [f"Paper: {paper['source']}"])
 
 
 def _cell(seeds: dict[int, float], scale: float, metric: str) -> str:

@@ -50,11 +50,13 @@ class Tracker:
         if run is not None:
             self._try(lambda: self._finish(run, spec, replay=not live))
 
-    def table(self, key: str, columns: list[str], rows: list[list[Any]], figure: Path, inputs: list[Path]) -> None:
+    def table(
+        self, key: str, columns: list[str], rows: list[list[Any]], figure: Path, inputs: list[Path], tags: list[str]
+    ) -> None:
         """The experiment's table and figure as one run of job type "table"."""
         if self.mode == "disabled":
             return
-        spec = {"key": key, "kind": "table", "label": "table", "config": {}, "inputs": {}}
+        spec = {"key": key, "kind": "table", "label": "table", "config": {}, "inputs": {}, "tags": tags}
         run = self._start(spec)
 
         def finish() -> None:
@@ -80,7 +82,7 @@ class Tracker:
                 job_type=spec["kind"],
                 id=spec["key"],
                 name=f"{spec['kind']} {spec['label']}",
-                tags=self.tags,
+                tags=list(dict.fromkeys([*self.tags, *spec.get("tags", [])])),
                 config={**spec["config"], "inputs": {role: Path(path).name for role, path in spec["inputs"].items()}},
                 dir=str(self.directory),
                 mode=self.mode,  # type: ignore[arg-type]

@@ -4,6 +4,7 @@ from typing import Any
 
 from strata.experiments.app import app
 from strata.experiments.cost import predict
+from strata.experiments.declared import declare_absent
 from strata.experiments.plan import iter_kinds, make_plan
 from strata.experiments.runner import clock
 from strata.experiments.session import open_store, worker_count
@@ -12,6 +13,7 @@ from strata.experiments.session import open_store, worker_count
 @app("run")
 def main(config: dict[str, Any]) -> None:
     """Print one line per kind of stage, or per stage with ``list=true``."""
+    config = declare_absent(config)
     plan, store = make_plan(config), open_store(config)
     workers = max(1, worker_count(config))
     stages = plan.stages

@@ -13,7 +13,10 @@ from strata.experiments.runner import say
 from strata.experiments.session import open_runner, open_store, report_folder
 from strata.experiments.store import Store
 from strata.experiments.table import Table
+from strata.experiments.tags import stage_tags
 from strata.experiments.tracking import Tracker
+
+Tags = dict[str, list[str]]
 
 
 @app("run")
@@ -22,6 +25,7 @@ def main(config: dict[str, Any]) -> None:
     plan = make_plan(config)
     store = open_store(config)
     runner = open_runner(config, store, plan.name)
+    runner.tags = stage_tags(plan)
     stages = plan.stages
     say(f"{plan.name}: {len(plan.runs)} runs, {len(stages)} stages, store {store.root}")
     ran, _ = runner.run(stages)
@@ -30,11 +34,13 @@ def main(config: dict[str, Any]) -> None:
     print("\n" + "\n".join(table.markdown() for table in tables))
     if not ran:
         say("nothing to do: every stage was finished before")
-    _track_table(plan, store, tables[0], folder, Tracker(**runner.tracking))
+    _track_table(plan, store, tables[0], folder, Tracker(**runner.tracking), runner.tags)
     print(f"table   {folder / 'table.md'}\nfigure  {folder / 'figure.png'}\nreport  {folder / 'report.html'}")
 
 
-def _track_table(plan: Plan, store: Store, table: Table, folder: Path, tracker: Tracker) -> None:
+def _track_table(
+    plan: Plan, store: Store, table: Table, folder: Path, tracker: Tracker, runner_tags: dict[str, list[str]]
+) -> None:
     """Send the table to W&B, once per report: whoever has done so leaves a mark beside it."""
     mark = folder / "wandb.json"
     if tracker.mode == "disabled" or mark.is_file():
@@ -43,8 +49,9 @@ def _track_table(plan: Plan, store: Store, table: Table, folder: Path, tracker: 
         if mark.is_file():
             return
         run_id = f"{plan.name}-{folder.name}"  # experiments may share every stage
+        tags = sorted({tag for found in runner_tags.values() for tag in found})
         leaves = [store.path(stage) for run in plan.runs for stage in run.scores.values()]
-        tracker.table(run_id, table.columns, list(table.rows), folder / "figure.png", leaves)
+        tracker.table(run_id, table.columns, list(table.rows), folder / "figure.png", leaves, tags)
         if tracker.error:
             say(f"W&B: {tracker.error}; nothing is lost, the table is on disk")
         else:

@@ -5,6 +5,7 @@ import sys
 from typing import Any
 
 from strata.experiments.app import app
+from strata.experiments.declared import declare_absent
 from strata.experiments.places import check_runs
 from strata.experiments.plan import make_plan
 from strata.experiments.report import write_report
@@ -16,6 +17,7 @@ from strata.experiments.session import open_store, report_folder
 def main(config: dict[str, Any]) -> None:
     """Collect, write, print."""
     check_runs(config)
+    config = declare_absent(config)
     plan, store = make_plan(config), open_store(config)
     folder = report_folder(plan, config)
     tables = write_report(plan, store, config, folder)

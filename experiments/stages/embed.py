@@ -20,9 +20,12 @@ def run(task: Task, on_metrics: Any = None) -> None:
             pool, task.out, dtype=task.config["dtype"], key=task.key, inputs=task.input_keys, config=task.config
         )
         return
+    encoder = task.runtime["encoder"]
+    if "backbone" in task.inputs:  # trained by another arm of the experiment
+        encoder = {**encoder, "path": str(task.inputs["backbone"])}
     embed(
         pool,
-        build(task.runtime["encoder"], "encoder"),
+        build(encoder, "encoder"),
         task.out,
         key=task.key,
         inputs=task.input_keys,

@@ -14,8 +14,8 @@ from strata.experiments.grouped_tables import grouped_tables, ways_of
 from strata.experiments.measured_results import collect_measures
 from strata.experiments.plan import make_plan
 from strata.experiments.report import write_report
-from strata.experiments.results import Value
 from strata.experiments.session import open_runner, open_store, plain
+from strata.experiments.values import Value
 
 CONF = Path(__file__).parent / "conf"
 

@@ -10,10 +10,9 @@ from hydra import compose, initialize_config_module
 from strata.curation import Hierarchy
 from strata.curation.errors import ConfigError
 from strata.curation.uniformity import kl_to_uniform_2d
-from strata.experiments.measured_results import collect_measures, measured_tables, order_note
+from strata.experiments.measured_results import collect_measures
 from strata.experiments.plan import make_plan
 from strata.experiments.report import write_report
-from strata.experiments.results import Value
 from strata.experiments.session import open_runner, open_store, plain
 
 CONF = Path(__file__).parent / "conf"
@@ -81,10 +80,12 @@ def test_report(runs: Path, tmp_path: Path):
     config = composed(runs)
     plan, store = make_plan(config), open_store(config)
     tables = write_report(plan, store, config, tmp_path)
-    assert len(tables) == 2 and [row[0] for row in tables[0].rows] == list(config["arms"])
-    by_arm = {row[0]: row for row in tables[1].rows}
-    assert by_arm["data"][2] == "0.9" and by_arm["data"][-1] == "yes" and by_arm["data"][-2] == "+0.7"
-    assert by_arm["sample"][-3].startswith("-") and by_arm["sample"][-1] == "", "nothing is printed for it"
+    assert len(tables) == 3 and [row[0] for row in tables[0].rows] == list(config["arms"])
+    by_arm = {row[1]: row for row in tables[1].rows}
+    assert by_arm["data"][3] == "0.951 VEC; 0.942 NB" and by_arm["data"][-1] == "yes"
+    assert by_arm["data"][-2] == "+0.758", "printed: .951 - .193"
+    assert by_arm["sample"][6].startswith("-") and by_arm["sample"][-1] == "", "nothing is printed for it"
+    assert tables[2].rows[0][3].startswith("+") and tables[2].rows[0][5] == "+0.819", "printed: .951 - .132"
     text = (tmp_path / "table.md").read_text()
     assert "Seeds 0, 1" in text and "Code:" in text and "Command:" in text
     assert (tmp_path / "figure.png").stat().st_size > 10_000
@@ -98,20 +99,8 @@ def test_tables_before_anything_ran(tmp_path: Path):
     config = composed(tmp_path)
     plan, store = make_plan(config), open_store(config)
     tables = write_report(plan, store, config, tmp_path / "report")
-    assert all(cell == "not run" for row in tables[0].rows for cell in row[1:]) and "not run" in tables[1].markdown()
-
-
-def test_direction_and_order():
-    """Printed: b below a, c above a. Ours: b surely below, c surely below, d not decided."""
-    ours = {"a": [5, 6, 7], "b": [1, 2.1, 3], "c": [4, 5.1, 6], "d": [4, 9, 6]}
-    values = [Value(arm, s, "m", "kl", float(x)) for arm, xs in ours.items() for s, x in enumerate(xs)]
-    paper = {"source": "it", "values": {"kl": {"printed": {"a": 5, "b": 1, "c": 8, "d": 7}}}}
-    table = {"metrics": ["kl"], "compare": {"b": "a", "c": "a", "d": "a"}}
-    (_, compared) = measured_tables(values, {"name": "t", "arms": ours, "table": table, "paper": paper})
-    assert [row[-1] for row in compared.rows] == ["", "yes", "no", "not decided (yes by the means)"]
-    means = {arm: dict(enumerate(map(float, xs))) for arm, xs in ours.items()}
-    note = order_note(means, paper["values"]["kl"]["printed"], dict.fromkeys("abcd", "a"), "printed")
-    assert "4 of 6 pairs" in note and "a 6.0000, c 5.0333" in note and "c 5.0333, d 6.3333" in note
+    assert all(cell.startswith("not run (0:0") for row in tables[0].rows for cell in row[1:]), "and what it would take"
+    assert "not run" in tables[1].markdown() and tables[2].rows[0][-2:] == ["undecided", "run 0:03"]
 
 
 @pytest.mark.parametrize(
@@ -124,7 +113,11 @@ def test_direction_and_order():
         ("hierarchy.n_clusters=[12,40]", "hierarchy.n_clusters"),
         ("size=500", "size"),
         ("table.compare.data=none", "table.compare"),
-        ("+paper.values.kl.printed.other=1", "paper.values.kl.printed"),
+        ("printed.file=table9", "printed.file"),
+        ("printed.arms.data=table9", "printed.arms.data"),
+        ("claims.levels.order=[data]", "claims.levels"),
+        ("+claims.levels.columns=[top1]", "claims.levels.columns"),
+        ("columns.kl=[kl]", "columns.kl"),
         ("figure.kind=pie", "figure.kind"),
         ("measures.uniformity.step=0", "measure"),
         ("+arms.levels.colour=red", "arms.levels.colour"),

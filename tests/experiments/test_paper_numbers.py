@@ -8,7 +8,7 @@ import pytest
 FOLDER = Path(__file__).parents[2] / "results" / "paper"
 COUNTS = {
     "table1": 28, "table2": 4, "table3": 98, "table4": 14, "table5a": 65, "table5b": 40, "table5c": 45, "table6": 24,
-    "table7": 20, "sampling_noise": 15, "fig3": 19, "fig4": 24,
+    "table7": 20, "sampling_noise": 15, "fig2": 7, "fig3": 19, "fig4": 28, "zador": 7,
 }  # fmt: skip
 
 
@@ -29,7 +29,7 @@ def printed(name):
 def test_every_number_is_there_once_with_its_source(name, count):
     found = numbers(name)
     assert len(found) == count
-    assert {source for *_, source in found} <= {"PDF", "VEC", "NB"}
+    assert {source for *_, source in found} <= {"PDF", "VEC", "NB", "DER"}
 
 
 def test_there_is_no_other_table():
@@ -84,3 +84,15 @@ def test_gaps_of_table_5c_are_relative_to_the_best_group():
         ):  # fmt: skip
             values = [found[arm, group] for group in groups]
             assert 100 * (max(values) - min(values)) / max(values) == pytest.approx(found[arm, gap], abs=0.12)
+
+
+def test_derived_numbers_are_what_they_are_derived_from():
+    exponents = {arm: value for (arm, _, source), value in numbers("fig2").items() if source == "DER"}
+    theory = {"data": 1, "kmeans": 1 / 3, "kmeans_s4": 1 / 5, "kmeans_s8": 1 / 9, "levels_2": 1 / 9, "levels_3": 1 / 27}
+    assert exponents == pytest.approx(theory | {"uniform": 0.0}, abs=1e-4)
+    law = {int(arm[1:]): value for (arm, *_), value in numbers("zador").items() if arm[1:].isdigit()}
+    assert law == pytest.approx({d: d / (d + 2) for d in law}, abs=1e-4)
+    fourth = {(arm, metric): value for (arm, metric, _), value in numbers("fig4").items()}
+    for level, millions in enumerate((0.0750, 0.0745, 0.0741, 0.0736), 1):
+        share = fourth[f"levels_{level}", "slope"] * millions
+        assert fourth[f"levels_{level}", "proportional_slope"] == pytest.approx(share, rel=2e-3)

@@ -5,8 +5,9 @@ import pytest
 from flow import arguments
 
 from strata.experiments.cli import dispatch
-from strata.experiments.results import Value
+from strata.experiments.columns import shown_columns
 from strata.experiments.table import NOT_RUN, build_tables
+from strata.experiments.values import Value
 
 VALUES = [
     Value("raw", 0, "data", "images", 1000), Value("raw", 1, "data", "images", 1000),
@@ -19,7 +20,8 @@ VALUES = [
 
 
 def tables():
-    return build_tables("exp", VALUES, {"raw": {}, "ours": {}, "late": {}}, ["raw", "absent"], ["top1"])
+    columns = shown_columns(VALUES, {"table": {"metrics": ["top1"]}})
+    return build_tables("exp", VALUES, {"raw": {}, "ours": {}, "late": {}}, ["raw", "absent"], columns)
 
 
 def test_cells():
@@ -49,6 +51,7 @@ def test_before_anything_ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ca
     columns = [cell.strip() for cell in head.strip("|").split("|")]
     scores = [f"{p} {m}, digits" for p in ("knn-v1", "linear-v1") for m in ("top1", "mean_per_class")]
     assert columns == ["arm", "images", "label entropy", "effective classes", "class coverage", *scores]
-    assert [cell.strip() for cell in first.strip("|").split("|")] == ["raw", *[NOT_RUN] * (len(columns) - 1)]
+    cells = [cell.strip() for cell in first.strip("|").split("|")]
+    assert cells[0] == "raw" and all(re.fullmatch(rf"{NOT_RUN} \(\d+:\d\d\)", cell) for cell in cells[1:])
     assert re.search(r"Not run yet.*raw 0:\d\d.*hierarchical 0:\d\d", said.out)
     assert "strata run" in said.err and "'seeds=[0]'" in said.err and "ssl.steps=9" in said.err

@@ -44,6 +44,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
         for record in records(file):
             if record.HasField("run"):
                 run |= {"id": record.run.run_id, "group": record.run.run_group, "kind": record.run.job_type}
+                run |= {"tags": set(record.run.tags)}
             if record.HasField("artifact"):
                 run["inputs" if record.artifact.use_after_commit else "outputs"].add(record.artifact.name)
             run["history"] += record.HasField("history")
@@ -67,6 +68,17 @@ def test_one_run_per_stage_and_one_for_the_table(runs: dict[str, dict[str, Any]]
     assert kinds == expected
     assert {run["group"] for run in runs.values()} == {"tiny"}
     assert all(run["history"] for run in runs.values() if run["kind"] in ("pretrain", "table"))
+
+
+def test_tags_say_table_arm_and_seed(runs: dict[str, dict[str, Any]]):
+    for run in runs.values():
+        assert {"table:tiny", "seed:0"} <= run["tags"], run
+    arms = [
+        {tag for tag in run["tags"] if tag.startswith("arm:")} for run in runs.values() if run["kind"] == "pretrain"
+    ]
+    assert sorted(map(sorted, arms)) == [["arm:hierarchical"], ["arm:raw"]]
+    shared = next(run for run in runs.values() if run["kind"] == "pool")
+    assert {"arm:raw", "arm:hierarchical"} <= shared["tags"], "one run for a stage of two arms"
 
 
 def test_artifacts_lead_from_scores_back_to_the_pool(runs: dict[str, dict[str, Any]]):
@@ -108,3 +120,18 @@ def test_mode(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setenv("WANDB_MODE", "disabled")
     assert resolve_mode("auto") == "disabled"
     assert resolve_mode("offline") == "offline"
+
+
+def test_the_sweep_file_composes():
+    """Every parameter is a setting, and the metric is one that the runs log."""
+    import yaml
+    from hydra import compose, initialize_config_module
+
+    sweep = yaml.safe_load((Path(__file__).parents[2] / "configs" / "sweep" / "recipe.yaml").read_text())
+    given = [word for word in sweep["command"][2:] if not word.startswith("$")]
+    values = [f"{name}={told['values'][0]}" for name, told in sweep["parameters"].items()]
+    with initialize_config_module("strata.configs", version_base="1.3"):
+        config = compose("run", [*given, *values])
+    assert config.ssl.base_lr == sweep["parameters"]["ssl.base_lr"]["values"][0]
+    _, protocol, benchmark, metric = sweep["metric"]["name"].split("/")
+    assert protocol in config.protocols and benchmark in config.benchmarks and metric == "top1"

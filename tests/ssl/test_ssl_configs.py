@@ -20,8 +20,14 @@ def recipe(name):
     merged = {}
     for parent in values.pop("defaults", []):
         if parent != "_self_":
-            merged |= recipe(parent)
-    return merged | values
+            merged = deep(merged, recipe(parent))
+    return deep(merged, values)
+
+
+def deep(base, over):
+    """``over`` merged into ``base`` as Hydra does: groups of settings key by key."""
+    both = {name for name in base.keys() & over.keys() if isinstance(base[name], dict) and isinstance(over[name], dict)}
+    return base | over | {name: deep(base[name], over[name]) for name in both}
 
 
 @pytest.mark.parametrize("name", sorted({path.stem for path in FOLDER.glob("*.yaml")} - LLAMAS))
