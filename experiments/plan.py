@@ -4,16 +4,19 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from strata.curation.encoders.trained import TrainedOnPool
 from strata.curation.errors import ConfigError
 from strata.curation.levels import resolve_levels
 from strata.curation.pools.base import Pool
-from strata.curation.pools.content import check_images, check_reads
+from strata.curation.pools.content import check_reads
+from strata.curation.samplers.all import AllRows
 from strata.experiments.build import build
 from strata.experiments.checks import check_experiment, check_table
 from strata.experiments.checks_stages import (
     check_draw,
     check_encoder,
     check_hierarchy,
+    check_items,
     check_sampling,
     check_ssl,
     field_of,
@@ -25,6 +28,7 @@ from strata.experiments.online import online_settings
 from strata.experiments.plan_eval import check_probes, plan_probes
 from strata.experiments.references import REFERENCES, metadata_column
 from strata.experiments.stage import KINDS, Stage, canonical_json, unique
+from strata.ssl.image.bands import needs_statistics
 
 ARM_SETTINGS = ("pool", "encoder", "hierarchy", "sampler", "size", "ssl", "references")
 
@@ -92,7 +96,7 @@ def make_plan(config: Mapping[str, Any]) -> Plan:
 
         return make_measured_plan(config)
     seeds, arms = config["seeds"], config["arms"]
-    check_table(config, metric_names(config["protocols"]))
+    check_table(config, metric_names(config["protocols"], config["benchmarks"]))
     build(config["sampler"], "sampler")  # arms may all have their own
     defaults = {name: config[name] for name in ARM_SETTINGS}
     settings = {name: merge(defaults, diff or {}, f"arms.{name}") for name, diff in arms.items()}
@@ -108,21 +112,35 @@ def plan_arm(
     chosen = plan_sample(arm, settings, seed, config, pools)
     if not train:
         return Run(arm, seed, chosen, None, {})
-    inventory = chosen.inputs["pool"]
-    ssl = settings["ssl"]
-    check_images(pools.open(settings["pool"], "pool"))
-    images = chosen.config["size"] or len(pools.open(settings["pool"], "pool"))
-    recipe, blocks = check_ssl(ssl, images, field_of(config, arm, "ssl"))
-    check_sampling(recipe, settings["sampler"], field_of(config, arm, "ssl"))
+    pretrain = plan_pretrain(arm, settings, seed, chosen, config, pools, field_of(config, arm, "ssl"))
+    return Run(arm, seed, chosen, pretrain, plan_probes(config, {"backbone": pretrain}, label))
+
+
+def plan_pretrain(
+    arm: str,
+    settings: Mapping[str, Any],
+    seed: int,
+    chosen: Stage,
+    config: Mapping[str, Any],
+    pools: Pools,
+    field: str,
+) -> Stage:
+    """The training on a subset. ``field`` is where its recipe is said."""
+    pool, ssl = pools.open(settings["pool"], field_of(config, arm, "pool")), settings["ssl"]
+    images = chosen.config["size"] or len(pool)
+    recipe, blocks = check_ssl(ssl, images, field)
+    check_sampling(recipe, settings["sampler"], field)
+    check_items(recipe, pool, field, config)
     check_probes(config, f"the backbone of {arm}", blocks, has_patches=True)
-    keyed = ssl_identity(recipe)
     unkeyed = {name: ssl[name] for name in UNKEYED_SSL if name in ssl}
-    inputs = {"pool": inventory, "subset": chosen}
+    inputs = {"pool": chosen.inputs["pool"], "subset": chosen}
+    if needs_statistics(recipe, pool):
+        inputs["bands"] = plan_bands(settings, pool, chosen.inputs["pool"])
     if recipe.sampling != "epoch":
         inputs["hierarchy"] = chosen.inputs.get("hierarchy") or plan_tree(arm, settings, seed, config, pools)
-    pretrain = Stage(
+    return Stage(
         "pretrain",
-        {"ssl": keyed, "seed": seed},
+        {"ssl": ssl_identity(recipe), "seed": seed},
         inputs,
         _runtime(config)
         | {
@@ -131,11 +149,26 @@ def plan_arm(
             "decoded": config["paths"]["decoded"],
             "online": online_settings(config),
         },
-        label,
+        f"{arm}, seed {seed}",
         work=recipe.steps * recipe.batch_size,
-        memory=images * 3.0 * recipe.cache_size**2,
+        memory=images * float(recipe.in_chans) * recipe.cache_size**2,
     )
-    return Run(arm, seed, chosen, pretrain, plan_probes(config, {"backbone": pretrain}, label))
+
+
+def plan_bands(settings: Mapping[str, Any], pool: Pool, inventory: Stage) -> Stage:
+    """Statistics of the bands of a whole pool: all arms on it are normalized alike."""
+    return Stage("bands", {}, {"pool": inventory}, {"pools": {"pool": settings["pool"]}}, pool.name, work=len(pool))
+
+
+def plan_encoder(encoder: TrainedOnPool, settings: Mapping[str, Any], config: Mapping[str, Any], pools: Pools) -> Stage:
+    """The training of an encoder on the raw pool itself; it is that of an arm ``raw`` of the same recipe and seed."""
+    if encoder.ssl.get("sampling", "epoch") != "epoch":
+        problem = f"is {encoder.ssl['sampling']!r}, and there is no hierarchy before the embedding"
+        raise ConfigError("encoder.ssl.sampling", problem, "set it to epoch")
+    whole_pool = {"_target_": f"{AllRows.__module__}.{AllRows.__qualname__}"}
+    raw = {**settings, "ssl": encoder.ssl, "sampler": whole_pool}
+    chosen = plan_sample("encoder", raw, encoder.seed, config, pools)
+    return plan_pretrain("encoder", raw, encoder.seed, chosen, config, pools, "encoder.ssl")
 
 
 def plan_sample(arm: str, settings: Mapping[str, Any], seed: int, config: Mapping[str, Any], pools: Pools) -> Stage:
@@ -206,13 +239,17 @@ def plan_embed(
     """The embedding of an arm's pool; all seeds share it. With ``like``, what the encoder learned is taken from there."""
     pool = pools.open(settings["pool"], "pool")
     encoder = build(settings["encoder"], "encoder")
-    check_reads(pool, encoder)
-    if like is None:  # else it has learned already
-        check_encoder(encoder, len(pool))
+    inputs = {"pool": plan_pool(settings["pool"], config, pools)} | ({} if like is None else {"like": like})
+    if isinstance(encoder, TrainedOnPool):
+        inputs["backbone"] = like.inputs["backbone"] if like else plan_encoder(encoder, settings, config, pools)
+    else:
+        check_reads(pool, encoder)
+        if like is None:  # else it has learned already
+            check_encoder(encoder, len(pool))
     return Stage(
         "embed",
-        {"encoder": identity(settings["encoder"]), "dtype": config["embed"]["dtype"]},
-        {"pool": plan_pool(settings["pool"], config, pools)} | ({} if like is None else {"like": like}),
+        {"encoder": _encoder_identity(encoder, settings["encoder"]), "dtype": config["embed"]["dtype"]},
+        inputs,
         _runtime(config) | {"pools": {"pool": settings["pool"]}, "encoder": settings["encoder"], **_loading(config)},
         f"{pool.name} by {settings['encoder']['_target_'].rsplit('.', 1)[-1]}",
         work=len(pool),
@@ -256,6 +293,13 @@ def _runtime(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _loading(config: Mapping[str, Any]) -> dict[str, Any]:
     return {"batch_size": config["embed"]["batch_size"], "num_workers": config["embed"]["num_workers"]}
+
+
+def _encoder_identity(encoder: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What the key of an embedding says of its encoder; of one trained in the plan, only how its backbone is read."""
+    if isinstance(encoder, TrainedOnPool):
+        return {"_target_": settings["_target_"], **encoder.options}
+    return identity(settings)
 
 
 def _dim(settings: Mapping[str, Any]) -> int:

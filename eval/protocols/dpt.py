@@ -73,6 +73,8 @@ class DPTDecoder(nn.Module):
         from transformers import DPTConfig
         from transformers.models.dpt.modeling_dpt import DPTNeck
 
+        self.mean: Tensor
+        self.scale: Tensor
         self.grid, self.blocks, self.size = grid, len(shape.factors), shape.output(grid)
         self.register_buffer("mean", mean.cpu())
         self.register_buffer("scale", scale.cpu())

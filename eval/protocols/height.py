@@ -81,6 +81,7 @@ class Height(Protocol):
     id: ClassVar[str] = "height"
     version: ClassVar[int] = 1
     tasks: ClassVar[tuple[str, ...]] = ("depth",)
+    scores_shifts: ClassVar[bool] = True
 
     factors: Sequence[float] = (4, 2, 1, 0.5)
     widths: Sequence[int] = (128, 256, 512, 1024)

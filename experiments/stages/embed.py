@@ -12,6 +12,12 @@ from strata.experiments.stages.pool import open_pool
 VERSION = 1
 
 
+def _encoder(task: Task) -> Any:
+    """Of the config; one that the plan has trained is opened from ``inputs.backbone``."""
+    encoder = build(task.runtime["encoder"], "encoder")
+    return encoder.opened(task.inputs["backbone"]) if "backbone" in task.inputs else encoder
+
+
 def run(task: Task, on_metrics: Any = None) -> None:
     """Embed ``inputs.pool`` with the encoder of the config."""
     pool = open_pool(task, "pool")
@@ -22,7 +28,7 @@ def run(task: Task, on_metrics: Any = None) -> None:
         return
     embed(
         pool,
-        build(task.runtime["encoder"], "encoder"),
+        _encoder(task),
         task.out,
         key=task.key,
         inputs=task.input_keys,
