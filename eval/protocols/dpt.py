@@ -25,12 +25,16 @@ class DecoderShape:
         widths: channels of these maps.
         fusion: channels of the fused maps.
         head: channels of the last hidden layer.
+        readout: how the class token comes in: "project" (joined with every patch token, as DPT), "add", or "ignore".
+        dropout: share of the channels of the standardized tokens that is hidden in training, the same for all patches.
     """
 
     factors: Sequence[float]
     widths: Sequence[int]
     fusion: int
     head: int
+    readout: str = "project"
+    dropout: float = 0.0
 
     def output(self, grid: tuple[int, int]) -> tuple[int, int]:
         """Rows and columns of what the head gives: fusion doubles the last map once a block, and the head once more.
@@ -76,12 +80,13 @@ class DPTDecoder(nn.Module):
         self.mean: Tensor
         self.scale: Tensor
         self.grid, self.blocks, self.size = grid, len(shape.factors), shape.output(grid)
+        self.dropout = shape.dropout
         self.register_buffer("mean", mean.cpu())
         self.register_buffer("scale", scale.cpu())
         config = DPTConfig(
             hidden_size=len(mean) // (2 * self.blocks),
             is_hybrid=False,
-            readout_type="project",
+            readout_type=shape.readout,
             reassemble_factors=list(shape.factors),
             neck_hidden_sizes=list(shape.widths),
             fusion_hidden_size=shape.fusion,
@@ -98,6 +103,7 @@ class DPTDecoder(nn.Module):
     def forward(self, tokens: Float[Tensor, "b p w"]) -> Float[Tensor, "b k h w"]:
         """Outputs at the decoder's own size."""
         x = (tokens - self.mean) / self.scale
+        x = F.dropout1d(x.transpose(1, 2), self.dropout, self.training).transpose(1, 2)
         patches, cls = x.chunk(2, dim=2)
         prefix = cls[:, :1].unflatten(2, (self.blocks, -1))  # b 1 B d: the same beside every patch
         states = [

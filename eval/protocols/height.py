@@ -63,6 +63,8 @@ class Height(Protocol):
         widths: channels of these maps.
         fusion: channels of the fused maps.
         head_width: channels of the last hidden layer.
+        readout: how the class token comes in: "project" (joined with every patch token, as DPT), "add", or "ignore".
+        dropout: share of the channels of the tokens that is hidden in training.
         head: "bins" or "regression"; see the depth protocol.
         n_bins: of "bins".
         learning_rates: tried one after the other, each for all steps.
@@ -70,6 +72,8 @@ class Height(Protocol):
         batch_size: images a step.
         weight_decay: of AdamW.
         holdout: share of train that the learning rate is chosen on.
+        holdout_by: a column of the items: those of equal value are held out together, as tiles that overlap have to be. Empty:
+            each by itself.
         block: side in pixels of the blocks of ``block_r2``.
         crop: pixels cut off each side before blocks are made.
         seed: of the held-out part, the first weights and the batches.
@@ -87,6 +91,8 @@ class Height(Protocol):
     widths: Sequence[int] = (128, 256, 512, 1024)
     fusion: int = 256
     head_width: int = 32
+    readout: Literal["project", "add", "ignore"] = "project"
+    dropout: float = 0.0
     head: Literal["bins", "regression"] = "bins"
     n_bins: int = 256
     learning_rates: Sequence[float] = (1e-4, 3e-4, 1e-3)
@@ -94,6 +100,7 @@ class Height(Protocol):
     batch_size: int = 16
     weight_decay: float = 1e-2
     holdout: float = 0.1
+    holdout_by: str = ""
     block: int = 50
     crop: int = 3
     seed: int = 0
@@ -111,6 +118,8 @@ class Height(Protocol):
                 ),
                 "fusion": (self.fusion >= 2, "2 or more"),
                 "head_width": (self.head_width >= 1, "1 or more"),
+                "readout": (self.readout in ("project", "add", "ignore"), "project, add or ignore"),
+                "dropout": (0 <= self.dropout < 1, "a share from 0 to below 1"),
                 "head": (self.head in ("bins", "regression"), "bins or regression"),
                 "n_bins": (self.n_bins >= 2, "2 or more"),
                 "learning_rates": (self.learning_rates and self.learning_rates[0] > 0, "one or more numbers above 0"),
@@ -178,7 +187,7 @@ class Height(Protocol):
 
     def _fit(self, train: DenseData, readout: Readout, device: torch.device) -> tuple[DPTDecoder, dict[str, Any]]:
         """The decoder at the best learning rate on held-out images, trained on all; that rate, and how each did."""
-        chosen_on, fitted_on = held_out_rows(len(train.features), self.holdout, self.seed)
+        chosen_on, fitted_on = self._held_out(train.features)
         trials = []
         for rate in self.learning_rates:
             decoder = self._train(train, fitted_on, rate, readout, device, "height: choose")
@@ -192,6 +201,16 @@ class Height(Protocol):
         )
         return final, {"learning_rate": best["learning_rate"], "trials": trials}
 
+    def _held_out(self, features: Features) -> tuple[Int[np.ndarray, " a"], Int[np.ndarray, " b"]]:
+        """Images to choose on, and images to fit on."""
+        if not self.holdout_by:
+            return held_out_rows(len(features), self.holdout, self.seed)
+        values = features.columns.get(self.holdout_by)
+        if values is None:
+            known = ", ".join(features.columns) or "none"
+            raise DataError(f"protocol.holdout_by: the images have no column {self.holdout_by!r}; there are {known}")
+        return held_out_groups(np.asarray(values), self.holdout, self.seed)
+
     def _train(
         self,
         data: DenseData,
@@ -202,11 +221,12 @@ class Height(Protocol):
         what: str,
     ) -> DPTDecoder:
         mean, scale = token_statistics(data, rows, self.seed, device)
-        shape = DecoderShape(self.factors, self.widths, self.fusion, self.head_width)
+        shape = DecoderShape(self.factors, self.widths, self.fusion, self.head_width, self.readout, self.dropout)
         decoder = DPTDecoder(mean, scale, data.grid, shape, readout.n, self.seed).to(device).train()
         optimizer = torch.optim.AdamW(decoder.parameters(), lr=rate, weight_decay=self.weight_decay)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: cosine_with_warmup(step, self.steps))
-        with progress(self.steps, what, "steps") as bar:
+        with progress(self.steps, what, "steps") as bar, torch.random.fork_rng(_cuda(device)):
+            torch.manual_seed(self.seed)  # of the dropout
             for batch in batches(rows, self.batch_size, self.steps, self.seed):
                 picked = np.sort(batch)  # in the order of the file
                 maps = data.maps(picked, decoder.size, device)
@@ -247,6 +267,29 @@ class Height(Protocol):
             square, n = square + float(np.square(error).sum()), n + error.size
         rmse = float(np.sqrt(square / n)) if n else float("inf")
         return rmse if np.isfinite(rmse) else 1e300
+
+
+def held_out_groups(values: np.ndarray, share: float, seed: int) -> tuple[Int[np.ndarray, " a"], Int[np.ndarray, " b"]]:
+    """Rows of some values, drawn until they are at least ``share`` of all, and the rows of the others; both sorted.
+
+    Raises:
+        ConfigError: fewer than two values.
+    """
+    groups, codes = np.unique(values, return_inverse=True)
+    if len(groups) < 2:
+        raise ConfigError(
+            "protocol.holdout_by", f"all images are of {str(groups[0])!r}", "use a column with several values"
+        )
+    order = np.random.default_rng(seed).permutation(len(groups))
+    reached = np.cumsum(np.bincount(codes)[order])
+    chosen = order[: min(len(groups) - 1, 1 + int(np.searchsorted(reached, share * len(values))))]
+    held = np.isin(codes, chosen)
+    return np.flatnonzero(held), np.flatnonzero(~held)
+
+
+def _cuda(device: torch.device) -> list[int]:
+    """Devices whose generators are to be left as they were."""
+    return [device.index or 0] if device.type == "cuda" else []
 
 
 def _check_sums(predictions: Mapping[str, Any], split: str, benchmark: str, block: int) -> None:

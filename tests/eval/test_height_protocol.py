@@ -9,7 +9,7 @@ from strata.eval.bootstrap import statistic_of
 from strata.eval.features import Features
 from strata.eval.height_metrics import error_sums, height_errors
 from strata.eval.protocols.dpt import DecoderShape, DPTDecoder
-from strata.eval.protocols.height import Height
+from strata.eval.protocols.height import Height, held_out_groups
 from strata.eval.rescore import rescore
 from strata.eval.scores import read_predictions
 
@@ -149,6 +149,38 @@ def test_the_decoder_reads_every_block_and_the_class_token_and_no_other_place():
     assert DecoderShape((4, 2, 1, 0.5), (1,) * 4, 2, 1).output((16, 16)) == (256, 256), "DPT: 16 px a patch"
 
 
+def test_what_overlaps_is_held_out_together():
+    values = np.repeat(["a", "b", "c", "d", "e"], [4, 1, 3, 5, 7])
+    for seed in range(20):
+        held, fitted = held_out_groups(values, 0.3, seed)
+        assert sorted([*held, *fitted]) == list(range(20)) and not set(values[held]) & set(values[fitted])
+        assert len(held) >= 6 and len(fitted)
+        one_less = [len(held) - (values == value).sum() for value in set(values[held])]
+        assert min(one_less) < 6, "no more than is needed"
+    assert {held_out_groups(values, 0.3, seed)[0].tobytes() for seed in range(20)} != {
+        held_out_groups(values, 0.3, 0)[0].tobytes()
+    }
+    with pytest.raises(ConfigError, match=r"protocol\.holdout_by: all images are of 'a'"):
+        held_out_groups(np.repeat("a", 3), 0.3, 0)
+
+
+def test_a_column_that_is_not_there_is_named(dense_features, tmp_path):
+    with pytest.raises(DataError, match=r"protocol\.holdout_by: the images have no column 'block'"):
+        Height(**TINY | {"holdout_by": "block"}).run(make(dense_features), tmp_path / "s", device="cpu")
+
+
+def test_dropout_hides_whole_channels_in_training_only():
+    shape = DecoderShape((1, 0.5), (8, 8), 8, 8, "ignore", 0.5)
+    decoder = DPTDecoder(torch.zeros(24), torch.ones(24), GRID, shape, 1, seed=1)
+    tokens = torch.randn(1, 16, 24)
+    torch.manual_seed(0)
+    first, second = decoder.train()(tokens), decoder(tokens)
+    assert not torch.equal(first, second) and torch.equal(decoder.eval()(tokens), decoder(tokens))
+    moved = tokens.clone()
+    moved[:, :, 12:] += 1  # class tokens
+    assert torch.equal(decoder(moved), decoder(tokens)), "readout=ignore"
+
+
 @pytest.mark.parametrize(
     ("options", "field"),
     [
@@ -157,6 +189,8 @@ def test_the_decoder_reads_every_block_and_the_class_token_and_no_other_place():
         ({"widths": (8,)}, "widths"),
         ({"fusion": 1}, "fusion"),
         ({"head": "softmax"}, "head"),
+        ({"readout": "max"}, "readout"),
+        ({"dropout": 1.0}, "dropout"),
         ({"learning_rates": (0.0,)}, "learning_rates"),
         ({"steps": 0}, "steps"),
         ({"holdout": 1.0}, "holdout"),
