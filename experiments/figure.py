@@ -10,7 +10,7 @@ from strata.experiments.plan import Plan
 from strata.experiments.results import Value
 from strata.experiments.statistics import estimate
 from strata.experiments.store import Store
-from strata.experiments.table import by_seed, measures
+from strata.experiments.table import by_seed, measures, unit_of
 
 COLORS = {"raw": "#7f7f7f", "random": "#c49c94", "hand": "#2ca02c", "flat": "#ff7f0e", "hierarchical": "#1f77b4"}
 
@@ -45,14 +45,15 @@ def draw(title: str, plan: Plan, store: Store, values: Sequence[Value], shown: S
             seeds = by_seed(values, arm, group, metric)
             if not seeds:
                 continue
-            points = 100 * np.array(list(seeds.values()))
+            points = unit_of(metric).scale * np.array(list(seeds.values()))
             found = estimate(list(points))
             axis.scatter(np.full(len(points), i), points, color=colors[arm], s=18, zorder=3)
             axis.errorbar(
                 i + 0.2, found.mean, yerr=np.nan_to_num(found.half_width), color=colors[arm], fmt="_", capsize=4
             )
         axis.set_xticks(range(len(arms)), arms, rotation=30, ha="right")
-        axis.set_title(f"{metric}\n{group} [%]")
+        unit = unit_of(metric).name
+        axis.set_title(f"{metric}\n{group}" + (f" [{unit}]" if unit else ""))
         axis.grid(axis="y", alpha=0.3)
     figure.suptitle(title)
     figure.savefig(path, dpi=130)

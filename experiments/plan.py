@@ -25,7 +25,7 @@ from strata.experiments.checks_stages import (
 from strata.experiments.cluster_cost import cluster_cost, dimension
 from strata.experiments.identity import UNKEYED_CLUSTERING, UNKEYED_SSL, clustering_identity, identity, ssl_identity
 from strata.experiments.online import online_settings
-from strata.experiments.plan_eval import check_probes, plan_probes
+from strata.experiments.plan_eval import check_paper, check_probes, plan_probes
 from strata.experiments.references import REFERENCES, metadata_column
 from strata.experiments.stage import KINDS, Stage, canonical_json, unique
 from strata.ssl.image.bands import needs_statistics
@@ -97,6 +97,8 @@ def make_plan(config: Mapping[str, Any]) -> Plan:
         return make_measured_plan(config)
     seeds, arms = config["seeds"], config["arms"]
     check_table(config, metric_names(config["protocols"], config["benchmarks"]))
+    if config.get("paper"):
+        check_paper(config)
     build(config["sampler"], "sampler")  # arms may all have their own
     defaults = {name: config[name] for name in ARM_SETTINGS}
     settings = {name: merge(defaults, diff or {}, f"arms.{name}") for name, diff in arms.items()}

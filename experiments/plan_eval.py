@@ -128,6 +128,31 @@ def fitting(
     return found
 
 
+def measured_on(config: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Benchmark -> the metrics that its protocols give, as tables call them: "PROTOCOL-vVERSION METRIC"."""
+    found = {}
+    for name, benchmark in config["benchmarks"].items():
+        built = fitting(config["protocols"], benchmark, name, config.get("only")).values()
+        splits = open_benchmark(benchmark, name).splits
+        found[name] = [f"{each.id}-v{each.version} {metric}" for each in built for metric in each.metrics_of(splits)]
+    return found
+
+
+def check_paper(config: Mapping[str, Any]) -> None:
+    """Raise a ConfigError where ``paper`` (see ``paper_table.py``) does not go with what the experiment measures."""
+    rows, wanted = config["paper"].get("rows"), {"group", "metric", "raw", "hierarchical"}
+    if not isinstance(rows, Mapping) or not isinstance(config["paper"].get("source"), str):
+        raise ConfigError("paper", "needs a source and rows", "see configs/paper/table7.yaml")
+    measured = measured_on(config)
+    for name, row in rows.items():
+        if not isinstance(row, Mapping) or set(row) != wanted:
+            raise ConfigError(f"paper.rows.{name}", f"{row!r}", f"give {', '.join(sorted(wanted))}")
+        if row["metric"] not in measured.get(row["group"], ()):
+            problem = f"{row['metric']!r} is not measured on {row['group']!r}"
+            known = ", ".join(measured.get(row["group"], measured))
+            raise ConfigError(f"paper.rows.{name}.metric", problem, f"use some of {known}")
+
+
 def fits(protocol: Protocol, benchmark: Any) -> bool:
     """Whether a benchmark is of the protocol's task, and has what that reads (shifted test sets, groups)."""
     return benchmark.task in protocol.tasks and all(getattr(benchmark, field, None) for field in protocol.needs)

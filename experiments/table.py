@@ -54,6 +54,27 @@ class Table:
         )
 
 
+@dataclass(frozen=True)
+class Unit:
+    """How the values of a metric are printed: times ``scale``, with so many digits, and what the unit is."""
+
+    scale: float
+    digits: int
+    name: str
+
+
+_METRES, _R2, _PERCENT = Unit(1.0, 1, "m"), Unit(1.0, 3, ""), Unit(100.0, 1, "%")
+_UNITS = {"mae": _METRES, "rmse": _METRES, "bias": _METRES, "r2": _R2, "block_r2": _R2}  # of protocol height
+
+
+def unit_of(metric: str) -> Unit:
+    """Accuracies are in percent; heights in metres, R2 as it is, also on shifted test sets (``mae_ood``)."""
+    protocol, _, name = metric.partition(" ")
+    if protocol.startswith("height-"):
+        return next(unit for base, unit in _UNITS.items() if name == base or name.startswith(f"{base}_"))
+    return _PERCENT
+
+
 def by_seed(values: Sequence[Value], arm: str, group: str, metric: str) -> dict[int, float]:
     """seed -> value of one cell; seeds that were not run are absent."""
     return {
@@ -91,10 +112,11 @@ def build_tables(
     columns = measures(values, shown)
     heads = ["arm", *[_HEADS.get(m, f"{m}, {g}") for g, m in columns]]
     seeds = sorted({v.seed for v in values})
-    rows = [[arm, *[_cell(by_seed(values, arm, g, m), g, m) for g, m in columns]] for arm in arms]
-    note = f"Mean ± half-width of the 95 % t interval over {len(seeds)} seeds; accuracies in %."
+    rows = [[arm, *[cell(by_seed(values, arm, g, m), g, m) for g, m in columns]] for arm in arms]
+    heights = "; heights in m" if any(unit_of(m) is not _PERCENT for g, m in columns if g != "data") else ""
+    note = f"Mean ± half-width of the 95 % t interval over {len(seeds)} seeds; accuracies in %{heights}."
     if len(seeds) < 2:
-        note = "One seed, so no interval: claim nothing from it. Accuracies in %."
+        note = f"One seed, so no interval: claim nothing from it. Accuracies in %{heights}."
     tables = [Table(title, heads, rows, [note, *notes])]
     scores = [(g, m) for g, m in columns if g != "data"]
     for control in controls:
@@ -107,30 +129,38 @@ def build_tables(
             differences = [
                 paired_difference(by_seed(values, arm, g, m), by_seed(values, control, g, m)) for g, m in scores
             ]
-            rows.append([arm, *[_difference(d) for d in differences]])
-        note = "Points of accuracy, paired by seed, 95 % t interval; * = the interval excludes zero."
-        note = note if len(seeds) > 1 else "Points of accuracy, one seed."
+            rows.append([arm, *[difference(d, m) for d, (_, m) in zip(differences, scores, strict=True)]])
+        what = f"Points of accuracy{heights and ', and heights in m'}"
+        note = f"{what}, paired by seed, 95 % t interval; * = the interval excludes zero."
+        note = note if len(seeds) > 1 else f"{what}, one seed."
         tables.append(Table(f"{title}: difference to {control}", ["arm", *heads[-len(scores) :]], rows, [note]))
     return tables
 
 
-def _cell(values: dict[int, float], group: str, metric: str) -> str:
+def cell(values: dict[int, float], group: str, metric: str) -> str:
+    """Mean and interval of a cell's seeds."""
     if not values:
         return NOT_RUN
     found = estimate(list(values.values()))
     if metric == "images":
         return f"{found.mean:,.0f}"
-    scale, digits = (100.0, 1) if group != "data" else (1.0, 1 if metric == "effective_classes" else 3)
+    unit = unit_of(metric)
+    scale, digits = unit.scale, unit.digits
+    if group == "data":
+        scale, digits = 1.0, 1 if metric == "effective_classes" else 3
     interval = "" if found.n < 2 else f" ± {found.half_width * scale:.{digits}f}"
     return f"{found.mean * scale:.{digits}f}{interval}"
 
 
-def _difference(found: Estimate | None) -> str:
+def difference(found: Estimate | None, metric: str) -> str:
+    """A paired difference as a cell."""
     if found is None:
         return NOT_RUN
+    unit = unit_of(metric)
+    mean = f"{unit.scale * found.mean:+.{unit.digits}f}"
     if found.n < 2:
-        return f"{100 * found.mean:+.1f}"
-    return f"{100 * found.mean:+.1f} ± {100 * found.half_width:.1f}{'*' if found.excludes_zero else ''}"
+        return mean
+    return f"{mean} ± {unit.scale * found.half_width:.{unit.digits}f}{'*' if found.excludes_zero else ''}"
 
 
 def _tex(text: str) -> str:
