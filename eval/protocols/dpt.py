@@ -7,6 +7,7 @@ from the last to the first, two convolutions around an upsampling).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -33,7 +34,7 @@ class DecoderShape:
     widths: Sequence[int]
     fusion: int
     head: int
-    readout: str = "project"
+    readout: Literal["ignore", "add", "project"] = "project"
     dropout: float = 0.0
 
     def output(self, grid: tuple[int, int]) -> tuple[int, int]:
