@@ -13,7 +13,7 @@ from strata.curation.errors import ConfigError
 class TrainedOnPool:
     """A recipe, and how the backbone that comes of it embeds: ``opened`` gives the encoder.
 
-    The paper embeds satellite tiles by a backbone trained on the raw pool (section 4.4), and its image ablation "4r-raw" does
+    The paper embeds satellite tiles by a backbone trained on the raw pool (Table 7), and its image ablation "4r-raw" does
     the same (Table 3f). The training is a stage of the plan, shared with the arm ``raw`` where recipe and seed are equal.
 
     Args:

@@ -45,7 +45,7 @@ _RECIPES: dict[str, dict[str, str]] = {
 class Height(Protocol):
     """Heights by a DPT decoder trained on a frozen backbone.
 
-    Source: paper section 4.4 and Table 7, after Tolan et al. (arXiv:2304.07213): "DPT decoder trained on top of the SSL
+    Source: paper Table 7, after Tolan et al. (arXiv:2304.07213): "DPT decoder trained on top of the SSL
     backbone"; decoder and metric as in facebookresearch/HighResCanopyHeight (see ``dpt.py``, ``height_metrics.py``), whose
     head is ``head="bins"``: 256 bins up to 10 in units of 10 m. Its training code is not public.
 

@@ -195,6 +195,20 @@ def test_only_what_changes_the_result_is_in_the_keys(data, tmp_path):
     assert keys("encoder.pooling=avg")["embed"] != base["embed"]
 
 
+def test_image_experiments_may_train_their_encoder_too(tmp_path):
+    """The paper's ablation "4r-raw" (Table 3f): embedding and arm raw are one training."""
+    with initialize_config_module("strata.configs", version_base="1.3"):
+        own = [
+            f"hydra.searchpath=[file://{CONF}]",
+            "experiment=tiny",
+            f"paths.runs={tmp_path}",
+            "~encoder.n_components",
+        ]
+        plan = make_plan(plain(compose("run", [*own, "encoder=trained", "wandb.mode=disabled"])))
+    (embed,) = of_kind(plan, "embed")
+    assert embed.inputs["backbone"].key == by_arm(plan)["raw"].pretrain.key and not of_kind(plan, "bands")
+
+
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
