@@ -14,8 +14,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from strata.curation.errors import ConfigError
-
 
 @dataclass(frozen=True)
 class DecoderShape:
@@ -38,19 +36,10 @@ class DecoderShape:
     dropout: float = 0.0
 
     def output(self, grid: tuple[int, int]) -> tuple[int, int]:
-        """Rows and columns of what the head gives: fusion doubles the last map once a block, and the head once more.
-
-        Raises:
-            ConfigError: the last factor does not divide the grid's sides.
-        """
-        last = self.factors[-1]
-        sides = [side * last if last >= 1 else -(-side // round(1 / last)) for side in grid]
-        if not all(float(side).is_integer() and side >= 1 for side in sides):
-            raise ConfigError(
-                "protocol.factors", f"{last} does not fit a grid of {grid[0]} x {grid[1]}", "use 1 or 0.5"
-            )
-        doubled: int = 2 ** (len(self.factors) + 1)
-        return int(sides[0]) * doubled, int(sides[1]) * doubled
+        """Rows and columns of what the head gives: fusion doubles the last map once a block, and the head once more."""
+        last, doubled = self.factors[-1], 2 ** (len(self.factors) + 1)
+        rows, columns = (int(side * last) if last >= 1 else -(-side // round(1 / last)) for side in grid)
+        return rows * doubled, columns * doubled
 
 
 class DPTDecoder(nn.Module):

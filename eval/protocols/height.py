@@ -145,7 +145,7 @@ class Height(Protocol):
         """See Protocol.
 
         Raises:
-            ConfigError: the decoder does not fit the grid, or bins are asked for without a range of heights.
+            ConfigError: bins are asked for without a range of heights, or every decoder diverged.
             DataError: the features have no patch tokens or maps, no map holds a whole block, or no true height differs.
         """
         train = self._open(features, "train")
