@@ -5,6 +5,7 @@ import pytest
 from flow import arguments
 
 from strata.experiments.cli import dispatch
+from strata.experiments.paper_table import beside_paper
 from strata.experiments.results import Value
 from strata.experiments.table import NOT_RUN, build_tables
 
@@ -30,6 +31,32 @@ def test_cells():
     assert main.rows[2] == ["late", NOT_RUN, NOT_RUN]
     assert difference.title == "exp: difference to raw"
     assert difference.rows == [["ours", "+20.0 ± 0.0*"], ["late", NOT_RUN]]
+
+
+def test_heights_are_in_metres_and_r2_as_it_is():
+    values = [
+        Value(arm, seed, "globe", f"height-v1 {metric}", value + shift)
+        for arm, shift in (("raw", 0.0), ("ours", 0.25))
+        for seed in (0, 1)
+        for metric, value in (("mae_ood", 500.0), ("block_r2", 0.5))
+    ]
+    main, difference = build_tables("exp", values, {"raw": {}, "ours": {}}, ["raw"], ["mae_ood", "block_r2"])
+    assert main.rows == [["raw", "500.0 ± 0.0", "0.500 ± 0.000"], ["ours", "500.2 ± 0.0", "0.750 ± 0.000"]]
+    assert difference.rows == [["ours", "+0.2 ± 0.0*", "+0.250 ± 0.000*"]]
+    assert main.notes[0].endswith("accuracies in %; heights in m.") and "heights in m" in difference.notes[0]
+    assert "heights" not in tables()[0].notes[0]
+
+
+@pytest.mark.parametrize(
+    ("ours", "agrees"),
+    [((0.6, 0.7), "yes"), ((0.2, 0.3), "no"), ((0.9, 0.2), "not decided (yes by the mean)"), ((), NOT_RUN)],
+)
+def test_direction_beside_the_paper(ours, agrees):
+    values = [Value("raw", seed, "globe", "height-v1 r2", value) for seed, value in enumerate((0.4, 0.5))]
+    values += [Value("hierarchical", seed, "globe", "height-v1 r2", value) for seed, value in enumerate(ours)]
+    row = {"group": "globe", "metric": "height-v1 r2", "raw": 0.54, "hierarchical": 0.64}
+    table = beside_paper("exp", values, {"source": "a paper", "rows": {"NEON": row}})
+    assert table.rows[0][5:] == ["0.54", "0.64", "+0.10", agrees] and table.notes == ["Paper: a paper"]
 
 
 def test_renderings_hold_the_same_cells():
