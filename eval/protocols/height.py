@@ -45,9 +45,9 @@ _RECIPES: dict[str, dict[str, str]] = {
 class Height(Protocol):
     """Heights by a DPT decoder trained on a frozen backbone.
 
-    Source: paper Table 7, after Tolan et al. (arXiv:2304.07213): "DPT decoder trained on top of the SSL
-    backbone"; decoder and metric as in facebookresearch/HighResCanopyHeight (see ``dpt.py``, ``height_metrics.py``), whose
-    head is ``head="bins"``: 256 bins up to 10 in units of 10 m. Its training code is not public.
+    Source: paper Table 7, after Tolan et al. (arXiv:2304.07213): a DPT decoder on top of the SSL backbone. Decoder and
+    metric as in facebookresearch/HighResCanopyHeight (see ``dpt.py``, ``height_metrics.py``), whose head is
+    ``head="bins"``: 256 bins up to 10 in units of 10 m. Its training code is not public.
 
     Departures. Tokens are computed once, so images are neither cropped nor flipped while the decoder learns; tokens are
     standardized by mean and scale of train; the learning rate is chosen by RMSE on a held-out part of train, and the
