@@ -51,7 +51,8 @@ class Height(Protocol):
 
     Departures. Tokens are computed once, so images are neither cropped nor flipped while the decoder learns; tokens are
     standardized by mean and scale of train; the learning rate is chosen by RMSE on a held-out part of train, and the
-    decoder is trained again on all of train. ``head="regression"`` (squared error) is for heights that may be negative.
+    decoder is trained again on all of train. ``head="regression"`` (squared error) is for heights that may be negative, and
+    ``head="root"`` the same of their root with their sign, so that a few high mountains do not rule the error.
 
     Every split but "train" is scored. Metrics over all valid pixels of all maps together: ``mae``, ``rmse``, ``bias``
     (prediction less truth), ``r2``, and ``block_r2``, that of means over blocks; those of a shifted split have its name
@@ -65,7 +66,7 @@ class Height(Protocol):
         head_width: channels of the last hidden layer.
         readout: how the class token comes in: "project" (joined with every patch token, as DPT), "add", or "ignore".
         dropout: share of the channels of the tokens that is hidden in training.
-        head: "bins" or "regression"; see the depth protocol.
+        head: "bins", "regression" (see the depth protocol), or "root".
         n_bins: of "bins".
         learning_rates: tried one after the other, each for all steps.
         steps: for the choice and again for the final fit.
@@ -93,7 +94,7 @@ class Height(Protocol):
     head_width: int = 32
     readout: Literal["project", "add", "ignore"] = "project"
     dropout: float = 0.0
-    head: Literal["bins", "regression"] = "bins"
+    head: Literal["bins", "regression", "root"] = "bins"
     n_bins: int = 256
     learning_rates: Sequence[float] = (1e-4, 3e-4, 1e-3)
     steps: int = 20000
@@ -120,7 +121,7 @@ class Height(Protocol):
                 "head_width": (self.head_width >= 1, "1 or more"),
                 "readout": (self.readout in ("project", "add", "ignore"), "project, add or ignore"),
                 "dropout": (0 <= self.dropout < 1, "a share from 0 to below 1"),
-                "head": (self.head in ("bins", "regression"), "bins or regression"),
+                "head": (self.head in ("bins", "regression", "root"), "bins, regression or root"),
                 "n_bins": (self.n_bins >= 2, "2 or more"),
                 "learning_rates": (self.learning_rates and self.learning_rates[0] > 0, "one or more numbers above 0"),
                 "steps": (self.steps >= 1, "1 or more"),
@@ -149,7 +150,7 @@ class Height(Protocol):
             DataError: the features have no patch tokens or maps, no map holds a whole block, or no true height differs.
         """
         train = self._open(features, "train")
-        readout = readout_of(self.head, self.n_bins, train)
+        readout = self._readout(train)
         decoder, details = self._fit(train, readout, device)
         splits = sorted((split for split in splits_of(features) if split != "train"), key=lambda s: (s != "test", s))
         parts = []
@@ -181,6 +182,17 @@ class Height(Protocol):
                     Score(self.id, self.version, about["benchmark"], name, *numbers, dict(about["details"]), told)
                 )
         return scores
+
+    def _readout(self, train: DenseData) -> Readout:
+        """How outputs become heights, or their roots."""
+        if self.head != "root":
+            return readout_of(self.head, self.n_bins, train)
+        sample = np.concatenate([np.asarray(train.targets[row]).ravel()[::7] for row in range(len(train.features))])
+        known = torch.from_numpy(sample[np.isfinite(sample)].astype(np.float64))
+        if not len(known):
+            raise DataError("no pixel of the training maps counts")
+        roots = signed_root(known)
+        return Readout("regression", float(roots.mean()), max(float(roots.std(correction=0)), 1e-6), 1)
 
     def _open(self, features: FeatureFolders, split: str) -> DenseData:
         return DenseData(Features.open(features, split), len(self.factors), True, self.id)
@@ -230,6 +242,7 @@ class Height(Protocol):
             for batch in batches(rows, self.batch_size, self.steps, self.seed):
                 picked = np.sort(batch)  # in the order of the file
                 maps = data.maps(picked, decoder.size, device)
+                maps = signed_root(maps) if self.head == "root" else maps
                 optimizer.zero_grad(set_to_none=True)
                 depth_loss(decoder(data.tokens(picked, device)), maps, readout).backward()
                 optimizer.step()
@@ -244,6 +257,7 @@ class Height(Protocol):
         true = np.array(data.targets[row])
         with torch.no_grad():
             found: Tensor = readout(decoder(data.tokens(np.array([row]), device)))[:, None]
+            found = found * found.abs() if self.head == "root" else found
             if found.shape[-2:] != true.shape:
                 found = F.interpolate(found, size=true.shape, mode="bilinear", align_corners=False)
         low = data.features.task_info.get("min")
@@ -267,6 +281,11 @@ class Height(Protocol):
             square, n = square + float(np.square(error).sum()), n + error.size
         rmse = float(np.sqrt(square / n)) if n else float("inf")
         return rmse if np.isfinite(rmse) else 1e300
+
+
+def signed_root(heights: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """Root of the size, with the sign: x * |x| of it is the height again."""
+    return heights.sign() * heights.abs().sqrt()
 
 
 def held_out_groups(values: np.ndarray, share: float, seed: int) -> tuple[Int[np.ndarray, " a"], Int[np.ndarray, " b"]]:

@@ -9,7 +9,7 @@ from strata.eval.bootstrap import statistic_of
 from strata.eval.features import Features
 from strata.eval.height_metrics import error_sums, height_errors
 from strata.eval.protocols.dpt import DecoderShape, DPTDecoder
-from strata.eval.protocols.height import Height, held_out_groups
+from strata.eval.protocols.height import Height, held_out_groups, signed_root
 from strata.eval.rescore import rescore
 from strata.eval.scores import read_predictions
 
@@ -147,6 +147,15 @@ def test_the_decoder_reads_every_block_and_the_class_token_and_no_other_place():
         DPTDecoder(torch.zeros(24), torch.ones(24), GRID, shape, 3, seed=2)(tokens), out
     )
     assert DecoderShape((4, 2, 1, 0.5), (1,) * 4, 2, 1).output((16, 16)) == (256, 256), "DPT: 16 px a patch"
+
+
+def test_roots_of_heights_below_zero_come_back(dense_features, tmp_path):
+    heights = torch.tensor([-400.0, -0.25, 0.0, 9.0, 5000.0])
+    roots = signed_root(heights)
+    torch.testing.assert_close(roots, torch.tensor([-20.0, -0.5, 0.0, 3.0, 5000.0**0.5]))
+    torch.testing.assert_close(roots * roots.abs(), heights)
+    found = scored(Height(**TINY | {"head": "root"}).run(make(dense_features), tmp_path / "s", device="cpu"))
+    assert found["r2"].value > 0.4 and found["mae"].value > 20, "heights, not roots, are scored"
 
 
 def test_what_overlaps_is_held_out_together():
