@@ -1,5 +1,6 @@
 """A frozen backbone: the network under test, with its own transform, giving the tokens that the probes read."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,8 @@ class FrozenBackbone:
         n_blocks: blocks that ``features`` returns (the last 4, or all if there are fewer; 1 for pooled features).
         dim: width of a token.
         grid: rows and columns of the patch tokens, or None for a network without.
-        transform: decoded image -> tensor [3, h, w]: resize, center crop, normalization. Picklable.
+        transform: decoded image -> tensor [3, h, w], or tile -> [bands, h, w]: resize, center crop, normalization. Picklable.
+        items: "images", or "tiles" for a network that was trained on those.
     """
 
     def __init__(self, network: Network, name: str, key: str = "") -> None:
@@ -38,6 +40,7 @@ class FrozenBackbone:
         self.key = key or f"sha256:{self._described['weights_sha256']}"
         self.transform: Callable[[Image.Image], Tensor] = network.transform
         self.n_blocks, self.dim, self.grid = network.n_blocks, network.dim, network.grid
+        self.items = network.items
 
     @property
     def model(self) -> nn.Module:
@@ -150,6 +153,7 @@ def _open_timm(source: Source, pretrained: bool, seed: int, image_size: int | No
         if source.folder is not None and ours and pretrained and image_size is None:
             encoder = BackboneEncoder(source.folder, pooling="model")
         else:
+            _check_reads_images(source)
             encoder = TimmEncoder(name, pretrained=pretrained, pooling="model", seed=seed, image_size=image_size)
     except AssertionError as error:  # timm's own word on an input that its patches do not divide
         field = "backbone" if image_size is None else "image_size"
@@ -160,6 +164,14 @@ def _open_timm(source: Source, pretrained: bool, seed: int, image_size: int | No
     height, width = described["transform"]["size"]
     _check_patches(encoder.module, name, (height, width), image_size)
     return TimmNetwork(encoder.module, encoder.transform, described, (height, width))
+
+
+def _check_reads_images(source: Source) -> None:
+    """Raise a ConfigError for a folder of ours that reads tiles: it is opened as it was trained, or not at all."""
+    file = None if source.folder is None else source.folder / "config.json"
+    if file is not None and file.is_file() and "bands" in json.loads(file.read_text()):
+        problem = f"{source.folder} reads tiles, which is known only of the network as it was trained"
+        raise ConfigError("backbone", problem, "leave out image_size and untrained:")
 
 
 def _check_patches(module: nn.Module, name: str, size: tuple[int, int], image_size: int | None) -> None:

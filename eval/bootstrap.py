@@ -62,6 +62,16 @@ def root_of_ratio(num: Float[np.ndarray, "b S"], den: Float[np.ndarray, "b S"]) 
     return np.sqrt(num.sum(axis=1) / den.sum(axis=1))
 
 
+def explained(num: Float[np.ndarray, "b 3"], den: Float[np.ndarray, "b 1"]) -> Float[np.ndarray, " b"]:
+    """R2: 1 - squared error / squared deviation of the truth from its mean; 0 where all truths of a draw are equal.
+
+    ``num``: sums of squared errors, of the truth and of its square; ``den``: how many values these are.
+    """
+    error, truth, square = num.T
+    deviation = square - truth**2 / den[:, 0]
+    return np.where(deviation > 0, 1 - error / np.where(deviation > 0, deviation, 1), 0.0)
+
+
 def relative_gap(num: Float[np.ndarray, "b S"], den: Float[np.ndarray, "b S"]) -> Float[np.ndarray, " b"]:
     """(best - worst) / best over segments, which reproduces "rel. gap" of the paper's Table 5c; 0 if the best is 0."""
     rate = num / np.maximum(den, np.finfo(float).tiny)
@@ -104,7 +114,7 @@ def statistic_of(columns: Mapping[str, Any], recipe: Mapping[str, str]) -> Stati
     Raises:
         DataError: the recipe or a column is unknown.
     """
-    need = [recipe[name] for name in ("of", "by", "over", "where") if name in recipe]
+    need = [recipe[name] for name in ("of", "by", "over", "truth", "square", "where") if name in recipe]
     missing = [name for name in need if name not in columns]
     if missing:
         raise DataError(f"predictions.parquet has no column {missing[0]!r}; evaluate again with this version")
@@ -124,6 +134,9 @@ def statistic_of(columns: Mapping[str, Any], recipe: Mapping[str, str]) -> Stati
             return ratio_of_sums(column("of"), column("over"))
         case "root_ratio":
             return ratio_of_sums(column("of"), column("over"), root_of_ratio)
+        case "r2":
+            parts = np.stack([column(name) for name in ("of", "truth", "square")], axis=1)
+            return ratio_of_sums(parts, column("over"), explained)
     raise DataError(f"a score is computed by {recipe.get('kind')!r}, which this version does not know")
 
 

@@ -13,6 +13,7 @@ from strata.curation.artifact import create_artifact
 from strata.curation.device import resolve_device
 from strata.curation.errors import ConfigError
 from strata.curation.pools.base import Pool
+from strata.curation.pools.content import Kind, kind_of
 from strata.eval.backbone import FrozenBackbone
 from strata.eval.chunks import SplitFolder
 from strata.eval.labels import check_labels, check_same_classes
@@ -134,11 +135,19 @@ def _check(
         raise ConfigError("dtype", f"{dtype!r} is unknown", "use float16 or float32")
     check_patches(backbone.name, patches, backbone.n_blocks, backbone.grid is not None)
     for split, pool in pool_by_split.items():
+        check_items(f"benchmark.{split}", pool, backbone.name, backbone.items)
         if labelled:
             check_labels(split, pool)
         elif not len(pool):
             raise ConfigError(f"benchmark.{split}", f"{pool.name} has no items", "check its path and split")
     check_same_classes(pool_by_split)
+
+
+def check_items(field: str, pool: Pool, name: str, items: Kind) -> None:
+    """Raise a ConfigError unless a network reads what a pool holds: RGB images, or tiles of its own number of bands."""
+    if kind_of(pool) != items:
+        problem = f"{pool.name!r} holds {kind_of(pool)}, and {name} reads {items}"
+        raise ConfigError(field, problem, f"give a pool of {items}, or another backbone")
 
 
 def check_patches(name: str, patches: int, n_blocks: int, has_patches: bool) -> None:

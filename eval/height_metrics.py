@@ -81,6 +81,38 @@ def height_errors(
     )
 
 
+def error_sums(
+    predicted: Float[np.ndarray, "h w"], truth: Float[np.ndarray, "h w"], *, block: int = 50, crop: int = 3
+) -> dict[str, float]:
+    """The sums over one map that every number of ``height_errors`` comes from, so that maps can be drawn anew (bootstrap).
+
+    Names: ``pixels``, ``absolute``, ``squared`` and ``signed`` (errors), ``truth`` and ``truth_squared``; the last three
+    again for means over blocks, ``blocks`` and ``block_...``. Arguments and errors: see ``height_errors``, but a map may
+    have no valid pixel.
+    """
+    if predicted.shape != truth.shape:
+        raise DataError(f"a prediction is {predicted.shape} and its truth {truth.shape}; resize the prediction")
+    predicted, truth = predicted.astype(np.float64), truth.astype(np.float64)
+    valid = ~np.isnan(truth)
+    if not np.isfinite(predicted[valid]).all():
+        raise DataError("a prediction is not finite; train the decoder with a smaller learning rate")
+    p, y = predicted[valid], truth[valid]
+    inner = slice(crop, -crop or None)
+    means, true_means = _block_means(predicted[inner, inner], truth[inner, inner], valid[inner, inner], block)
+    return {
+        "pixels": float(len(y)),
+        "absolute": float(np.abs(p - y).sum()),
+        "squared": float(np.square(p - y).sum()),
+        "signed": float((p - y).sum()),
+        "truth": float(y.sum()),
+        "truth_squared": float(np.square(y).sum()),
+        "blocks": float(len(true_means)),
+        "block_squared": float(np.square(means - true_means).sum()),
+        "block_truth": float(true_means.sum()),
+        "block_truth_squared": float(np.square(true_means).sum()),
+    }
+
+
 def _block_means(
     predicted: Float[np.ndarray, "h w"], truth: Float[np.ndarray, "h w"], valid: np.ndarray, block: int
 ) -> tuple[Float[np.ndarray, " b"], Float[np.ndarray, " b"]]:

@@ -10,6 +10,7 @@ from strata.curation.encoders.pca import PCAEncoder
 from strata.curation.errors import ConfigError, StrataError
 from strata.curation.hierarchical_kmeans import HierarchicalKMeans
 from strata.curation.pools.base import Pool
+from strata.curation.pools.content import kind_of
 from strata.experiments.build import build, placed, typed
 from strata.experiments.checks import whole
 from strata.experiments.signature import check_call
@@ -87,6 +88,24 @@ def check_sampling(recipe: Any, sampler: Mapping[str, Any], field: str) -> None:
         raise ConfigError(f"{field}.sampling", problem, "use sampler=all, or max_repeats=1, or sampling=epoch")
 
 
+def check_items(recipe: Any, pool: Pool, field: str, config: Mapping[str, Any]) -> None:
+    """Raise a ConfigError unless recipe, pool and benchmarks go together: RGB images, or tiles of as many bands."""
+    from strata.eval.extract import check_items as check_read
+    from strata.experiments.plan_eval import open_benchmark
+    from strata.ssl.image.bands import check_bands
+
+    try:
+        check_bands(recipe, pool)
+    except StrataError as error:
+        raise placed(error, field if getattr(error, "field", "").startswith("ssl.") else "pool") from None
+    kind = kind_of(pool)
+    if kind == "tiles" and (config.get("online") or {}).get("every"):
+        raise ConfigError("online.every", "scores networks of RGB images, and the pool holds tiles", "set it to 0")
+    for name, benchmark in (config.get("benchmarks") or {}).items():
+        for split, probed in open_benchmark(benchmark, name).splits.items():
+            check_read(f"benchmarks.{name}.{split}", probed, f"a backbone trained on {pool.name!r}", kind)
+
+
 @cache
 def _recipe(settings_json: str) -> tuple[Any, int]:
     """The recipe and its backbone's probed blocks. The network is made without memory for its weights."""
@@ -104,7 +123,10 @@ def _recipe(settings_json: str) -> tuple[Any, int]:
     return recipe, min(MAX_BLOCKS, len(network.blocks))
 
 
-def metric_names(protocols: Mapping[str, Any]) -> list[str]:
-    """What the protocols measure, each name once."""
+def metric_names(protocols: Mapping[str, Any], benchmarks: Mapping[str, Any]) -> list[str]:
+    """What the protocols measure on these benchmarks, each name once."""
+    from strata.experiments.plan_eval import open_benchmark
+
     built = [build(options, f"protocols.{name}") for name, options in protocols.items()]
-    return list(dict.fromkeys(metric for protocol in built for metric in protocol.metrics()))
+    splits = {split for name, each in benchmarks.items() for split in open_benchmark(each, name).splits}
+    return list(dict.fromkeys(metric for protocol in built for metric in protocol.metrics_of(splits)))

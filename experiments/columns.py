@@ -9,8 +9,10 @@ from strata.experiments.printed import Printed, printed_numbers
 from strata.experiments.values import Value, by_seed
 
 # Last words of metrics that are no shares of 1, so that they are not shown in percent
-PLAIN = ("rmse", "mae", "miou", "rmse_pixels", "bits_per_byte", "block_r2", "effective_classes", "effective_rank",
-         "normalized_entropy", "images", "coverage")  # fmt: skip
+PLAIN = ("rmse", "mae", "miou", "rmse_pixels", "bits_per_byte", "r2", "block_r2", "bias", "effective_classes",
+         "effective_rank", "normalized_entropy", "images", "coverage")  # fmt: skip
+
+LENGTHS = ("mae", "rmse", "bias")  # in metres
 
 
 @dataclass(frozen=True)
@@ -33,8 +35,8 @@ class Column:
 
     @property
     def digits(self) -> int:
-        """Decimals that tables show."""
-        return 1 if self.percent else 3
+        """Decimals that tables show: one of percents and of lengths."""
+        return 1 if self.percent or _base(self.parts[0][1]) in LENGTHS else 3
 
     def of(self, values: Sequence[Value], arm: str) -> dict[int, float]:
         """seed -> value of an arm, in the column's unit; only seeds that have every part."""
@@ -98,8 +100,12 @@ def shown_columns(values: Sequence[Value], config: Mapping[str, Any]) -> list[Co
 
 
 def is_share(metric: str) -> bool:
-    """Whether a metric is a share of 1, which tables show in percent."""
-    return metric.split(" ")[-1] not in PLAIN
+    """Whether a metric is a share of 1, which tables show in percent; on shifted test sets (``mae_ood``) as on others."""
+    return _base(metric) not in PLAIN
+
+
+def _base(metric: str) -> str:
+    return metric.split(" ")[-1].removesuffix("_ood")
 
 
 def _parts(told: Any, field: str) -> tuple[tuple[tuple[str, str], ...], bool]:

@@ -9,6 +9,7 @@ from strata.experiments.store import Store
 # Work per second of one CPU thread of a 2-core x86-64 machine; the unit is the stage's own (see Stage.work).
 DEFAULT_RATES = {
     "pool": 10_000.0,  # items decoded
+    "bands": 1_000.0,  # items decoded
     "embed": 2_000.0,  # items embedded
     "cluster": UNIT,  # see cluster_cost
     "codebook": 5e3,  # rows

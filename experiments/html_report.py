@@ -35,7 +35,13 @@ th:first-child, td:first-child, td.words { text-align: left; } td.words { white-
 
 
 def write_html(
-    plan: Plan, store: Store, config: Mapping[str, Any], tables: Sequence[Table], provenance: str, folder: Path
+    plan: Plan,
+    store: Store,
+    config: Mapping[str, Any],
+    tables: Sequence[Table],
+    provenance: str,
+    folder: Path,
+    maps: Sequence[str] = (),
 ) -> Path:
     """Write ``report.html`` beside the table and figure that are there already. Nothing in it is fetched from elsewhere.
 
@@ -46,6 +52,7 @@ def write_html(
         tables: as in table.md.
         provenance: the paragraph under them.
         folder: the experiment's.
+        maps: arms that have a picture in ``folder/maps``.
     """
     parts = [f"<h1>{_text(plan.name)}</h1>", f"<p class=note>{_text(provenance)}</p>"]
     claims = [table for table in tables if table.columns[0] == "claim"]  # what came out, before how
@@ -57,6 +64,11 @@ def write_html(
     shown = [_strip(strip) for strip in strips(plan, store)]
     if shown:
         parts += ["<h2>What each arm trained on</h2>", *shown]
+    if maps:
+        parts.append("<h2>On the map: what each arm kept and dropped</h2>")
+        for arm in maps:
+            picture = (folder / "maps" / f"{arm}.png").read_bytes()
+            parts += [f"<p><b>{_text(arm)}</b></p>", _picture(picture, f"tiles kept and dropped by {arm}")]
     parts += ["<h2>Lineage</h2>", _lineage(plan, store), "<h2>Environment</h2>", _environment(plan, store)]
     settings = yaml.safe_dump(json.loads(json.dumps(config, default=str)), sort_keys=False)
     parts += ["<details><summary>Settings</summary><pre>", _text(settings), "</pre></details>"]

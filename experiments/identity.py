@@ -19,6 +19,11 @@ MODEL_FILES = ("config.json", "preprocessor_config.json", "*.safetensors")
 # The seed is keyed by itself.
 UNKEYED_CLUSTERING = ("device", "random_state", "verbose", "memory", "checkpoint_dir", "checkpoint_seconds")
 UNKEYED_SSL = HOW_IT_RUNS
+_ADDED_SSL = {
+    "flip_vertical": 0.0,
+    "quarter_turns": 0.0,
+    "by_band": False,
+}  # were no settings once: keys stay as they were
 
 
 def identity(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -44,6 +49,7 @@ def clustering_identity(settings: Mapping[str, Any]) -> dict[str, Any]:
 def ssl_identity(config: Any) -> dict[str, Any]:
     """The settings of a trainer (a dataclass) that its result depends on."""
     settings = leave_out(asdict(config), UNKEYED_SSL)
+    settings = {name: value for name, value in settings.items() if _ADDED_SSL.get(name, ...) != value}
     if settings["init_from"]:
         settings["init_from"] = _content(settings["init_from"])
     return plain(settings)

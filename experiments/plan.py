@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from strata.curation.encoders.trained import TrainedOnPool
 from strata.curation.errors import ConfigError
 from strata.curation.levels import resolve_levels
 from strata.curation.pools.base import Pool
-from strata.curation.pools.content import check_images, check_reads
+from strata.curation.pools.content import check_reads, kind_of
+from strata.curation.samplers.all import AllRows
 from strata.experiments.build import build
 from strata.experiments.check_comparison import check_comparison
 from strata.experiments.checks import check_experiment, check_table, whole
@@ -16,6 +18,7 @@ from strata.experiments.checks_stages import (
     check_draw,
     check_encoder,
     check_hierarchy,
+    check_items,
     check_sampling,
     check_ssl,
     field_of,
@@ -27,6 +30,7 @@ from strata.experiments.online import online_settings
 from strata.experiments.plan_eval import check_probes, plan_probes
 from strata.experiments.references import REFERENCES, metadata_column
 from strata.experiments.stage import KINDS, Stage, canonical_json, unique
+from strata.ssl.image.bands import needs_statistics
 
 ARM_SETTINGS = ("pool", "encoder", "hierarchy", "sampler", "size", "ssl", "references", "draw")
 
@@ -96,7 +100,7 @@ def make_plan(config: Mapping[str, Any]) -> Plan:
 
         return make_measured_plan(config)
     seeds, arms = config["seeds"], config["arms"]
-    check_table(config, metric_names(config["protocols"]))
+    check_table(config, metric_names(config["protocols"], config["benchmarks"]))
     check_comparison(config)
     build(config["sampler"], "sampler")  # arms may all have their own
     defaults = {name: config.get(name) for name in ARM_SETTINGS}
@@ -149,22 +153,38 @@ def plan_arm(
     """The stages of one arm under one seed, up to its "backbone" or its "scores"."""
     label = f"{arm}, seed {seed}"
     chosen = plan_sample(arm, settings, seed, config, pools)
-    inventory = chosen.inputs["pool"]
-    ssl = settings["ssl"]
-    check_images(pools.open(settings["pool"], "pool"))
-    images = chosen.config["size"] or len(pools.open(settings["pool"], "pool"))
-    recipe, blocks = check_ssl(ssl, images, field_of(config, arm, "ssl"))
-    check_sampling(recipe, settings["sampler"], field_of(config, arm, "ssl"))
-    if until == "scores":
-        check_probes(config, f"the backbone of {arm}", blocks, has_patches=True)
-    keyed = ssl_identity(recipe)
+    field = field_of(config, arm, "ssl")
+    pretrain, blocks = plan_pretrain(arm, settings, seed, chosen, config, pools, field)
+    if until == "backbone":
+        return Run(arm, seed, chosen, pretrain, {})
+    check_probes(config, f"the backbone of {arm}", blocks, has_patches=True)
+    return Run(arm, seed, chosen, pretrain, plan_probes(config, {"backbone": pretrain}, label))
+
+
+def plan_pretrain(
+    arm: str,
+    settings: Mapping[str, Any],
+    seed: int,
+    chosen: Stage,
+    config: Mapping[str, Any],
+    pools: Pools,
+    field: str,
+) -> tuple[Stage, int]:
+    """The training on a subset, and the number of the backbone's blocks. ``field`` is where its recipe is said."""
+    pool, ssl = pools.open(settings["pool"], field_of(config, arm, "pool")), settings["ssl"]
+    images = chosen.config["size"] or len(pool)
+    recipe, blocks = check_ssl(ssl, images, field)
+    check_sampling(recipe, settings["sampler"], field)
+    check_items(recipe, pool, field, config)
     unkeyed = {name: ssl[name] for name in (*UNKEYED_SSL, "init_from") if name in ssl}  # the key has its content
-    inputs = {"pool": inventory, "subset": chosen}
+    inputs = {"pool": chosen.inputs["pool"], "subset": chosen}
+    if needs_statistics(recipe, pool):
+        inputs["bands"] = plan_bands(settings, pool, chosen.inputs["pool"])
     if recipe.sampling != "epoch":
         inputs["hierarchy"] = chosen.inputs.get("hierarchy") or plan_tree(arm, settings, seed, config, pools)
-    pretrain = Stage(
+    stage = Stage(
         "pretrain",
-        {"ssl": keyed, "seed": seed},
+        {"ssl": ssl_identity(recipe), "seed": seed},
         inputs,
         _runtime(config)
         | {
@@ -173,12 +193,27 @@ def plan_arm(
             "decoded": config["paths"]["decoded"],
             "online": online_settings(config),
         },
-        label,
+        f"{arm}, seed {seed}",
         work=recipe.steps * recipe.batch_size,
-        memory=images * 3.0 * recipe.cache_size**2,
+        memory=images * float(recipe.in_chans) * recipe.cache_size**2,
     )
-    scores = plan_probes(config, {"backbone": pretrain}, label) if until == "scores" else {}
-    return Run(arm, seed, chosen, pretrain, scores)
+    return stage, blocks
+
+
+def plan_bands(settings: Mapping[str, Any], pool: Pool, inventory: Stage) -> Stage:
+    """Statistics of the bands of a whole pool: all arms on it are normalized alike."""
+    return Stage("bands", {}, {"pool": inventory}, {"pools": {"pool": settings["pool"]}}, pool.name, work=len(pool))
+
+
+def plan_encoder(encoder: TrainedOnPool, settings: Mapping[str, Any], config: Mapping[str, Any], pools: Pools) -> Stage:
+    """The training of an encoder on the raw pool itself; it is that of an arm ``raw`` of the same recipe and seed."""
+    if encoder.ssl.get("sampling", "epoch") != "epoch":
+        problem = f"is {encoder.ssl['sampling']!r}, and there is no hierarchy before the embedding"
+        raise ConfigError("encoder.ssl.sampling", problem, "set it to epoch")
+    whole_pool = {"_target_": f"{AllRows.__module__}.{AllRows.__qualname__}"}
+    raw = {**settings, "ssl": encoder.ssl, "sampler": whole_pool}
+    chosen = plan_sample("encoder", raw, encoder.seed, config, pools)
+    return plan_pretrain("encoder", raw, encoder.seed, chosen, config, pools, "encoder.ssl")[0]
 
 
 def plan_sample(arm: str, settings: Mapping[str, Any], seed: int, config: Mapping[str, Any], pools: Pools) -> Stage:
@@ -252,18 +287,26 @@ def plan_embed(
     """The embedding of an arm's pool; all seeds share it. With ``like``, what the encoder learned is taken from there."""
     pool, backbone = pools.open(settings["pool"], "pool"), settings.get("backbone")
     inputs, keyed = {"pool": plan_pool(settings["pool"], config, pools)}, settings["encoder"]
-    if backbone is not None:
-        check_images(pool)
-        inputs["backbone"], keyed = backbone(), {**keyed, "path": "inputs.backbone"}
+    inputs |= {} if like is None else {"like": like}
+    encoder = None if backbone is not None else build(settings["encoder"], "encoder")
+    if backbone is not None:  # of another arm
+        if kind_of(pool) not in ("images", "tiles"):
+            raise ConfigError(
+                "encoder", f"reads images, and pool {pool.name!r} holds {kind_of(pool)}", "use another encoder"
+            )
+        inputs["backbone"], keyed = backbone(), identity({**keyed, "path": "inputs.backbone"})
+    elif isinstance(encoder, TrainedOnPool):
+        inputs["backbone"] = like.inputs["backbone"] if like else plan_encoder(encoder, settings, config, pools)
+        keyed = {"_target_": keyed["_target_"], **encoder.options}  # how the backbone is read
     else:
-        encoder = build(settings["encoder"], "encoder")
+        keyed = identity(keyed)
         check_reads(pool, encoder)
         if like is None:  # else it has learned already
             check_encoder(encoder, len(pool))
     return Stage(
         "embed",
-        {"encoder": identity(keyed), "dtype": config["embed"]["dtype"]},
-        inputs | ({} if like is None else {"like": like}),
+        {"encoder": keyed, "dtype": config["embed"]["dtype"]},
+        inputs,
         _runtime(config) | {"pools": {"pool": settings["pool"]}, "encoder": settings["encoder"], **_loading(config)},
         f"{pool.name} by {settings['encoder']['_target_'].rsplit('.', 1)[-1]}",
         work=len(pool),

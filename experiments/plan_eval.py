@@ -138,6 +138,16 @@ def fitting(
     return found
 
 
+def measured_on(config: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Benchmark -> the metrics that its protocols give, as tables call them: "PROTOCOL-vVERSION METRIC"."""
+    found = {}
+    for name, benchmark in config["benchmarks"].items():
+        built = fitting(config["protocols"], benchmark, name, config.get("only")).values()
+        splits = open_benchmark(benchmark, name).splits
+        found[name] = [f"{each.id}-v{each.version} {metric}" for each in built for metric in each.metrics_of(splits)]
+    return found
+
+
 def fits(protocol: Protocol, benchmark: Any) -> bool:
     """Whether a benchmark is of the protocol's task, and has what that reads (shifted test sets, groups)."""
     return benchmark.task in protocol.tasks and all(getattr(benchmark, field, None) for field in protocol.needs)

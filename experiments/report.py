@@ -1,4 +1,5 @@
-"""Write an experiment's folder: values.csv, table.md/.csv/.tex, figure.png, report.html, config.yaml, stages.json, run.json."""
+"""Write an experiment's folder: values.csv, table.md/.csv/.tex, figure.png, report.html, config.yaml, stages.json, run.json;
+of pools with places on earth also maps of what was kept."""
 
 import csv
 import json
@@ -18,6 +19,7 @@ from strata.experiments.columns import shown_columns
 from strata.experiments.cost import predict
 from strata.experiments.figure import draw
 from strata.experiments.html_report import write_html
+from strata.experiments.maps import write_maps
 from strata.experiments.measured_figures import draw_measured
 from strata.experiments.measured_results import collect_measures, measured_tables
 from strata.experiments.plan import Plan
@@ -70,11 +72,12 @@ def write_report(plan: Plan, store: Store, config: Mapping[str, Any], folder: Pa
         draw(plan.name, plan, store, values, columns, folder / "figure.png")
     else:
         draw_measured(plan, store, values, config, folder / "figure.png")
+    maps = [] if text else write_maps(plan, store, folder)
     write_json(folder / "run.json", {"command": os.environ.get("STRATA_COMMAND", " ".join(sys.argv))})
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(dict(config))))
     rows = ",\n".join(json.dumps(_row(stage, store)) for stage in plan.stages)  # a stage a line
     (folder / "stages.json").write_text(f"[\n{rows}\n]\n")
-    write_html(plan, store, config, tables, provenance(plan, store), folder)
+    write_html(plan, store, config, tables, provenance(plan, store), folder, maps)
     return tables
 
 

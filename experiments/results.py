@@ -23,7 +23,7 @@ def collect(plan: Plan, store: Store) -> list[Value]:
             file = store.path(stage) / "scores.json"
             if not file.is_file():
                 measure: Protocol = build(stage.config["protocol"], f"protocols.{protocol}")
-                names = [f"{measure.id}-v{measure.version} {name}" for name in measure.metrics()]
+                names = [f"{measure.id}-v{measure.version} {name}" for name in measure.metrics_of(stage.inputs)]
                 values += [Value(run.arm, run.seed, benchmark, name, None, stage=stage.key) for name in names]
                 continue
             for score in json.loads(file.read_text()):

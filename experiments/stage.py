@@ -17,9 +17,9 @@ from types import ModuleType
 from typing import Any
 
 KINDS = (
-    "pool", "decontaminate", "tokenizer", "tokenize", "embed", "cluster", "codebook", "extend", "sample", "sample_tokens",
-    "profile", "update", "pretrain", "pretrain_text", "features", "text_features", "evaluate", "perplexity", "lm_tasks",
-    "measure",
+    "pool", "bands", "decontaminate", "tokenizer", "tokenize", "embed", "cluster", "codebook", "extend", "sample",
+    "sample_tokens", "profile", "update", "pretrain", "pretrain_text", "features", "text_features", "evaluate", "perplexity",
+    "lm_tasks", "measure",
 )  # fmt: skip
 
 

@@ -378,4 +378,8 @@ plant();
 select(tree.firstElementChild, false);
 dropped();
 labels();
+if (D.map) {
+  $("map").hidden = false;
+  $("map-picture").src = D.map;
+}
 made();

@@ -1,5 +1,6 @@
 """Write the atlas of a curation: gather the numbers, then spend what is left of the size on pictures or texts."""
 
+import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from strata.curation.atlas.nodes import LevelCounts, LevelNodes, count_rows, sho
 from strata.curation.atlas.page import render
 from strata.curation.atlas.provenance import balanced_quotas, stage_record
 from strata.curation.errors import ConfigError, DataError
+from strata.curation.footprints import draw_footprints, footprints_of
 from strata.curation.hierarchy import Hierarchy
 from strata.curation.pools.base import Pool
 from strata.curation.store import EmbeddingStore
@@ -109,6 +111,7 @@ def write_atlas(
         "encoder": dict(store.manifest["encoder"]) if store else {},
         "dim": store.shape[1] if store else None,
         "stages": stages,
+        "map": _map(pool, kept),
     }
     ids = ids if ids is not None else getattr(source, "ids", None)
     items = Items(pool, ids, own, curation.copies, label_names=label_names)
@@ -119,6 +122,15 @@ def write_atlas(
     temporary.write_text(page, encoding="utf-8")
     temporary.replace(target)
     return target
+
+
+def _map(pool: Pool | None, kept: Selection) -> str | None:
+    """A picture of where kept and dropped items lie, as a data URI; None where the pool knows of no place."""
+    footprints = None if pool is None else footprints_of(pool)
+    if footprints is None:
+        return None
+    rows = np.intersect1d(kept.rows, footprints["row"].to_numpy())
+    return f"data:image/png;base64,{base64.b64encode(draw_footprints(footprints, rows)).decode()}"
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,7 @@
-"""A backbone that our own training wrote: ``config.json`` and ``model.safetensors`` in timm's hub layout."""
+"""A backbone that our own training wrote: ``config.json`` and ``model.safetensors`` in timm's hub layout.
+
+One that was trained on tiles has the range of each band in ``config.json``, and reads tiles.
+"""
 
 import json
 from collections.abc import Callable
@@ -9,7 +12,6 @@ import timm
 import timm.data
 import torch
 from jaxtyping import Float
-from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -17,6 +19,8 @@ from torch import Tensor, nn
 from strata.curation.encoders.network import NetworkEncoder, Precision
 from strata.curation.encoders.timm_features import check_pooling, evaluation_transform, pooled_features
 from strata.curation.errors import ConfigError
+from strata.curation.pools.band_scale import BandScale, TileTransform
+from strata.curation.pools.content import Kind
 
 
 class BackboneEncoder(NetworkEncoder):
@@ -24,7 +28,7 @@ class BackboneEncoder(NetworkEncoder):
 
     Args:
         path: the folder. ``config.json`` holds ``architecture``, ``model_args`` and ``pretrained_cfg`` (``input_size``,
-            ``mean``, ``std``, ...).
+            ``mean``, ``std``, ...), and of a network that reads tiles ``bands`` (``low``, ``high``).
         pooling: "cls", "avg" (mean over patches), "cls_avg" (both) or "model" (the network's own pooling).
         normalize: scale embeddings to unit length.
         precision: see NetworkEncoder.
@@ -46,14 +50,21 @@ class BackboneEncoder(NetworkEncoder):
         self.path = Path(path)
         config = _read_config(self.path)
         network = load_backbone(self.path)
-        data_config = timm.data.resolve_data_config(pretrained_cfg=config["pretrained_cfg"])
         self.architecture: str = config["architecture"]
-        self._transform, self._transform_info = evaluation_transform(data_config)
-        super().__init__(network, data_config["input_size"], pooling, normalize, precision)
+        self.reads: Kind = "tiles" if "bands" in config else "images"
+        if self.reads == "tiles":
+            shape = tuple(config["pretrained_cfg"]["input_size"])
+            self._transform, self._transform_info = _tile_transform(self.path, config)
+        else:
+            data_config = timm.data.resolve_data_config(pretrained_cfg=config["pretrained_cfg"])
+            shape = data_config["input_size"]
+            _check_rgb(self.path, shape)
+            self._transform, self._transform_info = evaluation_transform(data_config)
+        super().__init__(network, shape, pooling, normalize, precision)
 
     @property
-    def transform(self) -> Callable[[Image.Image], Tensor]:
-        """Image -> normalized float32 [c, h, w]."""
+    def transform(self) -> Callable[[Any], Tensor]:
+        """Image, or tile, -> normalized float32 [c, h, w]."""
         return self._transform  # type: ignore[no-any-return]
 
     def pooled(self, batch: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
@@ -62,7 +73,33 @@ class BackboneEncoder(NetworkEncoder):
 
     def identity(self) -> dict[str, Any]:
         """See NetworkEncoder."""
-        return {"model": str(self.path), "architecture": self.architecture, "transform": self._transform_info}
+        told = {"model": str(self.path), "architecture": self.architecture, "transform": self._transform_info}
+        return told | ({"reads": "tiles"} if self.reads == "tiles" else {})
+
+
+def _tile_transform(folder: Path, config: dict[str, Any]) -> tuple[TileTransform, dict[str, Any]]:
+    """How a network of tiles reads them, and its description."""
+    seen, bands = config["pretrained_cfg"], config["bands"]
+    try:
+        scale = BandScale(tuple(map(float, bands["low"])), tuple(map(float, bands["high"])))
+        mean, std = (tuple(map(float, seen[name])) for name in ("mean", "std"))
+        channels, size, _ = seen["input_size"]
+    except (KeyError, TypeError, ValueError) as error:
+        problem = f"{folder}/config.json says too little of its bands ({type(error).__name__}: {error})"
+        raise ConfigError("encoder.path", problem, "give a finished backbone folder, as training wrote it") from error
+    if not len(scale.low) == len(scale.high) == len(mean) == len(std) == channels:
+        problem = f"{folder}/config.json describes other numbers of bands than the {channels} of its network"
+        raise ConfigError("encoder.path", problem, "give a finished backbone folder, as training wrote it")
+    return TileTransform(scale, size, mean, std), {
+        "size": [size, size], "interpolation": "bicubic", "crop": {"mode": "center", "fraction": 1.0},
+        "mean": list(mean), "std": list(std), "bands": {"low": list(scale.low), "high": list(scale.high)},
+    }  # fmt: skip
+
+
+def _check_rgb(folder: Path, shape: tuple[int, ...]) -> None:
+    if shape[0] != 3:
+        problem = f"{folder} reads {shape[0]} bands, and its config.json has no ranges of them"
+        raise ConfigError("encoder.path", problem, "add bands: {low: [...], high: [...]}, or give a backbone of strata")
 
 
 def load_backbone(path: str | Path) -> nn.Module:

@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from strata.curation.errors import ConfigError
+from strata.curation.footprints import footprints_of
 from strata.curation.pools.base import Pool, UnreadableItem
 from strata.curation.pools.content import Kind, encoded_of, file_of, kind_of, line_of, valid_of
 from strata.curation.pools.fingerprint import digest_json
@@ -87,6 +89,17 @@ class ConcatPool:
         """Where a tile has data; see ``content.py``."""
         part, local = self._where(row)
         return valid_of(self._pools[part], local)
+
+    def footprints(self) -> pa.Table | None:
+        """Where the items lie that have a place on earth, ``row`` and ``id`` counting the mixture's; see ``footprints.py``."""
+        ids, tables = self.ids, []
+        for start, pool in zip([0, *self._ends.tolist()], self._pools, strict=False):
+            table = footprints_of(pool)
+            if table is not None:
+                rows = table["row"].to_numpy() + start
+                table = table.set_column(0, "row", pa.array(rows))
+                tables.append(table.set_column(1, "id", pa.array([ids[row] for row in rows.tolist()])))
+        return pa.concat_tables(tables) if tables else None
 
     def _where(self, row: int) -> tuple[int, int]:
         """Which pool a row lies in, and its row there."""

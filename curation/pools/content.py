@@ -65,10 +65,3 @@ def check_reads(pool: Any, encoder: Any) -> None:
             "tiles": "use encoder=band_pca, or encoder=backbone with a network of as many bands",
         }[kind]
         raise ConfigError("encoder", f"{encoder.name} reads {reads}, and pool {pool.name!r} holds {kind}", fix)
-
-
-def check_images(pool: Any) -> None:
-    """Raise a ConfigError unless the items are images: what the trainers here learn from."""
-    if kind_of(pool) != "images":
-        problem = f"{pool.name!r} holds {kind_of(pool)}, and the recipe trains on images"
-        raise ConfigError("pool", problem, "use a pool of images; strata curate takes any")

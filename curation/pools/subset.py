@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from strata.curation.errors import ConfigError, DataError
+from strata.curation.footprints import footprints_of
 from strata.curation.paths import resolve_data_path
 from strata.curation.pools.base import Pool, UnreadableItem
 from strata.curation.pools.content import Kind, encoded_of, file_of, kind_of, line_of, valid_of
@@ -71,6 +73,18 @@ class SubsetPool:
     def valid(self, row: int) -> NDArray[np.bool_] | None:
         """Where a tile has data; see ``content.py``."""
         return valid_of(self._pool, int(self._rows[check_row(row, len(self))]))
+
+    def footprints(self) -> pa.Table | None:
+        """Where the items lie that have a place on earth, ``row`` and ``id`` counting the subset's; see ``footprints.py``."""
+        table = footprints_of(self._pool)
+        if table is None:
+            return None
+        place = np.full(len(self._pool), -1)
+        place[table["row"].to_numpy()] = np.arange(len(table))
+        rows = np.flatnonzero(place[self._rows] >= 0)
+        table = table.take(pa.array(place[self._rows[rows]]))
+        ids = [self.ids[row] for row in rows.tolist()]
+        return table.set_column(0, "row", pa.array(rows)).set_column(1, "id", pa.array(ids))
 
     @property
     def rows(self) -> NDArray[np.int64]:

@@ -9,6 +9,8 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
+from strata.curation.pools.content import Kind
+
 MAX_BLOCKS = 4  # DINOv2's linear protocol reads the last 1 or 4
 
 
@@ -36,6 +38,7 @@ class Network(ABC):
         dim: d.
         grid: rows and columns of the patch tokens; None where there are none.
         reads: what stands in ``cls``: "class token", "mean patch token" or "pooled features".
+        items: what its transform takes: images, or tiles of as many bands as it was trained on.
     """
 
     module: nn.Module
@@ -44,6 +47,7 @@ class Network(ABC):
     dim: int
     grid: tuple[int, int] | None
     reads: str
+    items: Kind = "images"
 
     @abstractmethod
     def read(self, batch: Float[Tensor, "b 3 h w"]) -> Tokens:

@@ -33,6 +33,7 @@ class TimmNetwork(Network):
         input_size: tuple[int, int],
     ) -> None:
         self.module, self.transform, self._described = module, transform, described
+        self.items = described.get("reads", "images")
         self.n_blocks, has_tokens = probed(module)
         self.dim = int(module.num_features)  # type: ignore[arg-type]
         self.grid = _grid(module, input_size) if has_tokens else None

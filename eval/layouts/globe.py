@@ -28,6 +28,8 @@ class GlobePool:
         bands: heights in metres that part the classes of a segmentation: sea, below the first, ..., above the last. None:
             the maps are heights (float32, NaN at sea).
         limit: take at most so many tiles, evenly spaced in the list.
+        block: also say of each tile in which block of so many degrees its middle lies (column "block"): tiles overlap, so
+            what is held out of them has to be whole blocks.
         name: in tables.
 
     Raises:
@@ -40,6 +42,7 @@ class GlobePool:
         split: Literal["train", "test_id", "test_ood"],
         bands: Sequence[float] | None = None,
         limit: int | None = None,
+        block: int | None = None,
         name: str | None = None,
     ) -> None:
         choose(split, ("train", "test_id", "test_ood"))
@@ -53,6 +56,10 @@ class GlobePool:
         if limit is not None:
             tiles = [tiles[i] for i in np.linspace(0, len(tiles) - 1, min(limit, len(tiles))).round().astype(int)]
         self.tiles = tiles
+        if block is not None and not 1 <= block <= 180:
+            raise ConfigError("pool.block", f"{block} degrees", "give 1 to 180, or null")
+        self.block = block
+        self.extra = {} if block is None else {"block": self._blocks(block)}
         self.name = name or f"globe-{split}"
         self.labels = None
         self.label_names = None if self.bands is None else _band_names(self.bands)
@@ -85,7 +92,8 @@ class GlobePool:
     def fingerprint(self) -> str:
         """Of the files, the tiles taken, and how they are read."""
         tree = digest_tree(self.root, ["height.tif", "rgb.tif", "tiles.csv"])
-        return digest_json({"reader": "globe", "tree": tree, "tiles": self.tiles, "bands": self.bands})
+        told = {"reader": "globe", "tree": tree, "tiles": self.tiles, "bands": self.bands}
+        return digest_json(told | ({} if self.block is None else {"block": self.block}))
 
     def describe(self) -> dict[str, Any]:
         """Split and bands."""
@@ -101,6 +109,11 @@ class GlobePool:
     @cached_property
     def _height(self) -> np.ndarray:
         return _read(self.root / "height.tif")
+
+    def _blocks(self, degrees: int) -> list[str]:
+        with Image.open(self.root / "height.tif") as image:
+            side = degrees * image.width / 360  # pixels
+        return [f"{int((y + size / 2) // side)}-{int((x + size / 2) // side)}" for y, x, size in self.tiles]
 
     def _tiles(self) -> list[tuple[int, int, int]]:
         with open(self.root / "tiles.csv", newline="") as stream:

@@ -2,7 +2,7 @@
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -44,6 +44,7 @@ class Protocol(ABC):
     Attributes:
         tasks: kinds of benchmark that it scores (``Benchmark.task``): "classification", "segmentation", "depth", "retrieval".
         needs: fields of the benchmark that must not be empty: "shifts", "groups".
+        scores_shifts: whether every metric comes again for each shifted test set, with its name behind.
     """
 
     id: ClassVar[str]
@@ -51,6 +52,7 @@ class Protocol(ABC):
     predictions_version: ClassVar[int] = 1
     tasks: ClassVar[tuple[str, ...]] = ("classification",)
     needs: ClassVar[tuple[str, ...]] = ()
+    scores_shifts: ClassVar[bool] = False
 
     @property
     def patches(self) -> int:
@@ -132,6 +134,11 @@ class Protocol(ABC):
     def metrics(self) -> tuple[str, ...]:
         """Names of what ``evaluate`` scores."""
         return ("top1", "mean_per_class")
+
+    def metrics_of(self, splits: Iterable[str]) -> tuple[str, ...]:
+        """The same on a benchmark of these splits."""
+        shifts = sorted(set(splits) - {"train", "test"}) if self.scores_shifts else []
+        return self.metrics() + tuple(f"{name}_{shift}" for shift in shifts for name in self.metrics())
 
     def options(self) -> dict[str, Any]:
         """The options, JSON-able."""

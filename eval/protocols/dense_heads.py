@@ -138,13 +138,13 @@ def train_heads(
         what: for the progress bar.
         bias: where outputs start.
     """
-    mean, scale = _statistics(data, rows, recipe.seed, device)
+    mean, scale = token_statistics(data, rows, recipe.seed, device)
     heads = DenseHeads(mean, scale, n_outputs, len(recipe.learning_rates), data.grid, recipe.seed, bias)
     groups = [
         {"params": [heads.weights[h], heads.biases[h]], "lr": rate} for h, rate in enumerate(recipe.learning_rates)
     ]
     optimizer = torch.optim.AdamW(groups, weight_decay=recipe.weight_decay)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _decay(step, recipe.steps))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: cosine_with_warmup(step, recipe.steps))
     size = (data.grid[0] * UPSAMPLE, data.grid[1] * UPSAMPLE)
     with progress(recipe.steps, what, "steps") as bar:
         for batch in batches(rows, recipe.batch_size, recipe.steps, recipe.seed):
@@ -188,14 +188,15 @@ def check_options(options: dict[str, tuple[Any, str]]) -> None:
             raise ConfigError(f"protocol.{name}", "this value is not allowed", f"use {wanted}")
 
 
-def _decay(step: int, steps: int) -> float:
+def cosine_with_warmup(step: int, steps: int) -> float:
+    """Share of the learning rate at a step."""
     warmup = max(1, steps // 10)
     if step < warmup:
         return (step + 1) / warmup
     return 0.5 * (1 + float(np.cos(np.pi * (step - warmup) / max(1, steps - warmup))))
 
 
-def _statistics(
+def token_statistics(
     data: DenseData, rows: np.ndarray, seed: int, device: torch.device | str
 ) -> tuple[Float[Tensor, " d"], Float[Tensor, " d"]]:
     """Mean and standard deviation of the tokens of some training images: what DINOv2's BatchNorm would learn."""

@@ -134,7 +134,7 @@ class Depth(Protocol):
             DataError: the features have no patch tokens or maps.
         """
         train = DenseData(Features.open(features, "train"), self.n_blocks, self.class_token, self.id)
-        readout = self._readout(train)
+        readout = readout_of(self.head, self.n_bins, train)
         heads, rate, trials = self._fit(train, readout, device)
         test = DenseData(Features.open(features, "test"), self.n_blocks, self.class_token, self.id)
         errors = predict_errors(heads, 0, readout, test, np.arange(len(test.features)), device)
@@ -159,19 +159,6 @@ class Depth(Protocol):
             scores.append(Score(self.id, self.version, benchmark, metric, *numbers, details, recipe))
         return Result(scores, columns)
 
-    def _readout(self, train: DenseData) -> Readout:
-        if self.head == "bins":
-            low, high = (train.features.task_info.get(name) for name in ("min", "max"))
-            if low is None or high is None or low < 0:
-                problem = "'bins' needs a range of positive depths, and this set has none"
-                raise ConfigError("protocol.head", problem, "use regression")
-            return Readout("bins", max(float(low), 1e-3), float(high), self.n_bins)
-        sample = np.concatenate([np.asarray(train.targets[row]).ravel()[::7] for row in range(len(train.features))])
-        known = sample[np.isfinite(sample)].astype(np.float64)
-        if not len(known):
-            raise DataError("no pixel of the training maps counts")
-        return Readout("regression", float(known.mean()), max(float(known.std()), 1e-6), 1)
-
     def _fit(
         self, train: DenseData, readout: Readout, device: torch.device
     ) -> tuple[DenseHeads, float, list[dict[str, float]]]:
@@ -195,6 +182,25 @@ class Depth(Protocol):
 
     def _recipe(self, rates: Sequence[float] | None = None) -> Recipe:
         return Recipe(rates or self.learning_rates, self.steps, self.batch_size, self.weight_decay, self.seed)
+
+
+def readout_of(head: Literal["bins", "regression"], n_bins: int, train: DenseData) -> Readout:
+    """The readout for a training set: its range of depths, or mean and scale of its values.
+
+    Raises:
+        ConfigError: bins, and the set has no range of positive depths. DataError: no pixel of its maps counts.
+    """
+    if head == "bins":
+        low, high = (train.features.task_info.get(name) for name in ("min", "max"))
+        if low is None or high is None or low < 0:
+            problem = "'bins' needs a range of positive depths, and this set has none"
+            raise ConfigError("protocol.head", problem, "use regression")
+        return Readout("bins", max(float(low), 1e-3), float(high), n_bins)
+    sample = np.concatenate([np.asarray(train.targets[row]).ravel()[::7] for row in range(len(train.features))])
+    known = sample[np.isfinite(sample)].astype(np.float64)
+    if not len(known):
+        raise DataError("no pixel of the training maps counts")
+    return Readout("regression", float(known.mean()), max(float(known.std()), 1e-6), 1)
 
 
 def depth_loss(outputs: Float[Tensor, "b k h w"], maps: Float[Tensor, "b h w"], readout: Readout) -> Float[Tensor, ""]:

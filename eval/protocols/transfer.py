@@ -1,7 +1,7 @@
 """Protocol ``transfer``, version 1: a head fitted on one training set, reused as it is on shifted test sets."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -26,7 +26,7 @@ class Transfer(Protocol):
     accepted belong to the test set (``Features.candidates``, column "accepted"); classes are matched by name.
 
     Every split but "train" is scored. Metrics: ``top1`` and ``mean_per_class`` of "test", ``top1_<split>`` and
-    ``mean_per_class_<split>`` of the others.
+    ``mean_per_class_<split>`` of the others; of another head than the linear one with its name before them: ``knn_top1``.
 
     Args:
         classifier: the protocol whose head it is; its settings are chosen on a held-out part of train.
@@ -35,12 +35,21 @@ class Transfer(Protocol):
     id: ClassVar[str] = "transfer"
     version: ClassVar[int] = 1
     needs: ClassVar[tuple[str, ...]] = ("shifts",)
+    scores_shifts: ClassVar[bool] = True
 
     classifier: Classifier = field(default_factory=Linear)
 
     def check(self, labels: Int[np.ndarray, " n"], n_blocks: int) -> None:
         """See Protocol."""
         self.classifier.check(labels, n_blocks)
+
+    def metrics(self) -> tuple[str, ...]:
+        """See Protocol."""
+        return tuple(self._prefix + name for name in super().metrics())
+
+    @property
+    def _prefix(self) -> str:
+        return "" if self.classifier.id == Linear.id else f"{self.classifier.id}_"
 
     def options(self) -> dict[str, Any]:
         """See Protocol."""
@@ -65,4 +74,4 @@ class Transfer(Protocol):
         for split in about["splits"]:
             suffix = "" if split == "test" else f"_{split}"
             scores += self.accuracy_scores(about["benchmark"], predictions, about["details"], suffix, split=split)
-        return scores
+        return [replace(score, metric=self._prefix + score.metric) for score in scores]

@@ -3,13 +3,17 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from strata.curation.atlas import write_atlas
 from strata.curation.errors import ConfigError
 from strata.curation.export.publish import COPY_FOLDER, publish
+from strata.curation.footprints import footprints_of, write_footprints
 from strata.curation.pools.base import Pool
 from strata.curation.pools.content import kind_of
 from strata.curation.pools.inventory import readable
 from strata.curation.pools.subset import SubsetPool
+from strata.curation.subset import read_subset
 from strata.experiments.app import app
 from strata.experiments.checks import whole
 from strata.experiments.curate_plan import curation_plan
@@ -74,4 +78,9 @@ def draw_atlas(store: Store, sample: Stage, pool: Pool, path: Path) -> str:
         embeddings=store.path(clusters.inputs["embeddings"]),
         records=[store.path(inventory)],
     )
-    return str(path)
+    footprints = footprints_of(pool)
+    if footprints is None:
+        return str(path)
+    kept = np.intersect1d(read_subset(store.path(sample)).rows, footprints["row"].to_numpy())
+    write_footprints(path.with_name("map.geojson"), footprints, kept, picture=path.with_name("map.png"))
+    return f"{path}\nmap     {path.with_name('map.geojson')}, map.png"

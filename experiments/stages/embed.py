@@ -12,6 +12,16 @@ from strata.experiments.stages.pool import open_pool
 VERSION = 1
 
 
+def _encoder(task: Task) -> Any:
+    """Of the config; one that the plan has trained is opened from ``inputs.backbone``."""
+    settings, trained = task.runtime["encoder"], task.inputs.get("backbone")
+    if trained is None:
+        return build(settings, "encoder")
+    if str(settings.get("path", "")).startswith("arm:"):  # by another arm of the experiment
+        return build({**settings, "path": str(trained)}, "encoder")
+    return build(settings, "encoder").opened(trained)
+
+
 def run(task: Task, on_metrics: Any = None) -> None:
     """Embed ``inputs.pool`` with the encoder of the config."""
     pool = open_pool(task, "pool")
@@ -20,12 +30,9 @@ def run(task: Task, on_metrics: Any = None) -> None:
             pool, task.out, dtype=task.config["dtype"], key=task.key, inputs=task.input_keys, config=task.config
         )
         return
-    encoder = task.runtime["encoder"]
-    if "backbone" in task.inputs:  # trained by another arm of the experiment
-        encoder = {**encoder, "path": str(task.inputs["backbone"])}
     embed(
         pool,
-        build(encoder, "encoder"),
+        _encoder(task),
         task.out,
         key=task.key,
         inputs=task.input_keys,

@@ -3,11 +3,13 @@
 from collections.abc import Callable
 
 from strata.curation.hierarchy import Hierarchy
+from strata.curation.pools.band_statistics import BandStatistics
 from strata.curation.subset import read_subset
 from strata.experiments.build import typed
 from strata.experiments.online import LOG_EVERY, online_probe
 from strata.experiments.stage import Task
 from strata.experiments.stages.pool import open_pool
+from strata.ssl.image.bands import fit_to_bands
 from strata.ssl.image.config import ImageSSLConfig
 from strata.ssl.image.pretrain import pretrain
 
@@ -19,18 +21,21 @@ VERSION = 2
 def run(task: Task, on_metrics: Callable[[dict[str, float], int], None] | None = None) -> None:
     """Train on the rows of ``inputs.subset`` of ``inputs.pool``; every arm runs the same number of steps.
 
-    With ``inputs.hierarchy`` batches are drawn by its weights (``ssl.sampling``), not in epochs.
+    With ``inputs.hierarchy`` batches are drawn by its weights (``ssl.sampling``), not in epochs. ``inputs.bands`` are the
+    statistics of the pool's bands, of tiles or where the recipe has no mean.
     """
-    selection = read_subset(task.inputs["subset"])
-    recipe = typed(ImageSSLConfig, task.config["ssl"] | task.runtime["ssl"], "ssl")
+    selection, pool = read_subset(task.inputs["subset"]), open_pool(task, "pool")
+    bands = BandStatistics.load(task.inputs["bands"] / "bands.json") if "bands" in task.inputs else None
+    recipe, _ = fit_to_bands(typed(ImageSSLConfig, task.config["ssl"] | task.runtime["ssl"], "ssl"), pool, bands)
     online = task.runtime.get("online", {})
     pretrain(
         recipe,
-        open_pool(task, "pool"),
+        pool,
         selection.rows,
         task.out,
         seed=task.config["seed"],
         repeats=selection.repeats,
+        bands=bands,
         hierarchy=Hierarchy.load(task.inputs["hierarchy"]) if "hierarchy" in task.inputs else None,
         key=task.key,
         inputs=task.input_keys,

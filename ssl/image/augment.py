@@ -28,7 +28,7 @@ def multi_crop(
     """Two global crops and ``n_local`` local crops of each image, augmented and normalized; view-major order.
 
     Args:
-        images: this process's images, uint8, on any device. Other than three bands get crops, flips, brightness and
+        images: this process's images, uint8, on any device. What is not RGB gets crops, flips, turns, brightness and
             contrast of each band, and blur; no hue, saturation, gray or solarization.
         config: sizes, scales and strengths; ``config.augment`` says by which code.
         generator: on the CPU; all parameters are drawn from it.
@@ -72,6 +72,10 @@ def augment_view(
 ) -> Float[Tensor, "b c o o"]:
     """One view by given parameters, in DINOv2's order. ``pixels`` go from 0 to 255, the result from 0 to 1."""
     x = resized_crop(pixels, view.boxes, view.flip, size)
+    if view.flip_vertical is not None:
+        x = torch.where(view.flip_vertical.view(-1, 1, 1, 1), x.flip(2), x)
+    if view.turns is not None:
+        x = quarter_turns(x, view.turns)
     x = jitter_color(x, view, config)
     if x.shape[1] == 3 and config.gray > 0:
         x = to_gray(x, view.gray)
@@ -95,6 +99,13 @@ def resized_crop(
     columns = _resize_matrix(boxes.left, boxes.width, size, side)
     columns = torch.where(flip.view(-1, 1, 1), columns.flip(1), columns)
     return _separable(pixels, rows / 255.0, columns).clamp_(0.0, 1.0)  # bicubic weights overshoot
+
+
+def quarter_turns(x: Float[Tensor, "b c s s"], turns: Int[Tensor, " b"]) -> Float[Tensor, "b c s s"]:
+    """Each square image turned counterclockwise by its number of quarter turns."""
+    for count in (1, 2, 3):
+        x = torch.where((turns == count).view(-1, 1, 1, 1), x.rot90(count, (2, 3)), x)
+    return x
 
 
 def jitter_color(x: Float[Tensor, "b c h w"], view: ViewDraws, config: ImageSSLConfig) -> Float[Tensor, "b c h w"]:

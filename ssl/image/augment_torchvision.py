@@ -22,6 +22,8 @@ def view_transform(config: ImageSSLConfig, kind: int) -> v2.Compose:
             v2.RandomResizedCrop(size, scale, interpolation=v2.InterpolationMode.BICUBIC, antialias=True),
             v2.Lambda(lambda x: x.clamp(0.0, 1.0)),  # as uint8 images are: bicubic weights overshoot
             v2.RandomHorizontalFlip(config.flip),
+            *([v2.RandomVerticalFlip(config.flip_vertical)] if config.flip_vertical else []),
+            *([v2.RandomApply([v2.Lambda(_turned)], config.quarter_turns)] if config.quarter_turns else []),
             v2.RandomApply([jitter], config.jitter),
             v2.RandomGrayscale(config.gray),
             v2.RandomApply([blur], config.blur[kind]),
@@ -29,6 +31,11 @@ def view_transform(config: ImageSSLConfig, kind: int) -> v2.Compose:
             v2.Normalize(list(config.mean), list(config.std)),
         ]
     )
+
+
+def _turned(x: Tensor) -> Tensor:
+    """By 0 to 3 quarter turns, each as likely."""
+    return x.rot90(int(torch.randint(4, ())), (-2, -1))
 
 
 def torchvision_crops(

@@ -25,7 +25,8 @@ def adjust_brightness(x: Float[Tensor, "b c h w"], factor: Float[Tensor, "b band
 def adjust_contrast(x: Float[Tensor, "b c h w"], factor: Float[Tensor, "b bands"]) -> Float[Tensor, "b c h w"]:
     """Away from (factor above 1) or towards the mean gray; without RGB, the mean of each band."""
     means = x.mean(dim=(2, 3))
-    center = means[:, :3] @ means.new_tensor(_LUMA)[:, None] if factor.shape[1] == 1 else means  # b bands
+    gray = factor.shape[1] != x.shape[1]  # one factor for red, green and blue
+    center = means @ means.new_tensor(_LUMA)[:, None] if gray else means  # b bands
     offset = (1.0 - factor) * center
     return torch.addcmul(offset[:, :, None, None], x, factor[:, :, None, None]).clamp_(0.0, 1.0)
 

@@ -43,7 +43,8 @@ class ImageSSLConfig:
     batch_size: int = 256  # images per step, over all devices and parts; 3072 (96 GPUs x 32)
     accumulate: int = 1  # 1; parts of a step, one after the other. Centering and KoLeo see the images of one part
     cache_size: int = 256  # pixels; side of the square to which an image is resized once, before cropping
-    mean: tuple[float, ...] = (0.485, 0.456, 0.406)  # ImageNet's; one for each band, of values from 0 to 1
+    # ImageNet's; one for each band, of values from 0 to 1 (of tiles: from the band's percentile 0.1 to 99.9). (): the pool's own
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
 
     # Data
@@ -63,6 +64,11 @@ class ImageSSLConfig:
 
     # Augmentation; a probability is per crop, and of three values the last is for local crops
     flip: float = 0.5  # 0.5
+    flip_vertical: float = 0.0  # 0; for pictures from above, as is
+    quarter_turns: float = 0.0  # 0; share of crops that are turned by 0, 90, 180 or 270 degrees
+    by_band: bool = (
+        False  # False; brightness and contrast of each band apart, no color: always so unless there are 3 bands
+    )
     jitter: float = 0.8  # 0.8; share of crops whose color is jittered
     brightness: float = 0.4  # 0.4
     contrast: float = 0.4  # 0.4
@@ -185,6 +191,8 @@ class ImageSSLConfig:
     def _check_shares(self) -> None:
         for name in (
             "flip",
+            "flip_vertical",
+            "quarter_turns",
             "jitter",
             "gray",
             "mask_probability",
@@ -240,16 +248,19 @@ class ImageSSLConfig:
     def _check_bands(self) -> None:
         for name in ("mean", "std"):
             count = len(getattr(self, name))
-            if count != self.in_chans:
+            if count != self.in_chans and (self.mean or self.std):
                 raise ConfigError(
                     f"ssl.{name}", f"has {count} values for ssl.in_chans={self.in_chans}", "give one for each band"
                 )
         if not all(value > 0 for value in self.std):
             raise ConfigError("ssl.std", f"is {self.std}", "give positive values")
-        if self.in_chans != 3:  # what knows red, green and blue must be switched off, not skipped in silence
-            for name in ("saturation", "hue", "gray", "solarize"):
-                if np.any(getattr(self, name)):
-                    raise ConfigError(f"ssl.{name}", f"is for RGB, not for {self.in_chans} bands", "set it to 0")
+        if self.in_chans == 3 and not self.by_band:
+            return
+        for name in ("saturation", "hue", "gray", "solarize"):  # to be switched off, not skipped in silence
+            if np.any(getattr(self, name)):
+                raise ConfigError(f"ssl.{name}", f"is for RGB, not for {self.in_chans} bands", "set it to 0")
+        if self.augment == "torchvision":
+            raise ConfigError("ssl.augment", "torchvision's transforms are for RGB", "use batched")
 
     def _check_split(self) -> None:
         processes = self.devices * self.num_nodes

@@ -3,7 +3,7 @@
 import itertools
 import multiprocessing
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from strata.curation.pools.base import Pool
+from strata.curation.errors import DataError
+from strata.curation.pools.band_scale import BandScale
+from strata.curation.pools.base import Pool, UnreadableItem
 from strata.curation.progress import progress
 from strata.ssl.image.decoded import DecodedImages
 from strata.ssl.image.order import Order
@@ -50,7 +52,7 @@ def _derived_seed(*key: int) -> int:
 
 
 class ImageSource:
-    """The chosen rows of a pool as square uint8 images, decoded once where they can be kept.
+    """The chosen rows of a pool as square uint8 images or tiles, decoded once where they can be kept.
 
     Args:
         pool: where images come from.
@@ -60,6 +62,7 @@ class ImageSource:
             side is resized to ``size`` and all is kept, the rest of the square is black and never cropped from. Bicubic.
         cache_bytes: kept in RAM if they fit. Else they are decoded when needed.
         cache_dir: keep them there instead, memory-mapped: later runs and other processes decode nothing again.
+        scale: how tiles become 8 bits; None: the pool holds RGB images.
         num_workers: threads that decode (PIL gives the GIL free while it decodes), or processes.
         processes: decode in processes: for pools whose reading is Python. The pool is pickled to them.
         show_progress: a bar while the cache is filled.
@@ -74,12 +77,14 @@ class ImageSource:
         fit: str = "cover",
         cache_bytes: int,
         cache_dir: str | Path | None = None,
+        scale: BandScale | None = None,
         num_workers: int,
         processes: bool = False,
         show_progress: bool,
     ) -> None:
         self.rows, self.size = rows, size
-        self._reader = _Reader(pool, size, fit)
+        self._reader: Reader = _Reader(pool, size, fit) if scale is None else _TileReader(pool, size, fit, scale)
+        bands = 3 if scale is None else scale.n_bands
         self._workers = _executor(self._reader, max(1, num_workers), processes)
         self.cache: Tensor | None = None
         self.extents = torch.empty(len(rows), 2, dtype=torch.int64)
@@ -87,10 +92,10 @@ class ImageSource:
         try:
             with progress(len(np.unique(rows)), "decode", "images", disable=not show_progress) as bar:
                 if cache_dir is not None:
-                    self.decoded = DecodedImages(Path(cache_dir), pool.fingerprint, len(pool), size, fit)
+                    self.decoded = DecodedImages(Path(cache_dir), pool.fingerprint, len(pool), size, fit, scale)
                     self.decoded.fill(rows, self._decode, bar.update)
-                elif len(rows) * 3 * size * size <= cache_bytes:
-                    self.cache = torch.empty(len(rows), 3, size, size, dtype=torch.uint8)
+                elif len(rows) * bands * size * size <= cache_bytes:
+                    self.cache = torch.empty(len(rows), bands, size, size, dtype=torch.uint8)
                     for start in range(0, len(rows), _CHUNK):
                         part = slice(start, start + _CHUNK)
                         images, extents = self._decode(rows[part])
@@ -100,7 +105,7 @@ class ImageSource:
             self.close()
             raise
 
-    def get(self, places: NDArray[np.int64]) -> tuple[UInt8[Tensor, "b 3 size size"], Int[Tensor, "b 2"]]:
+    def get(self, places: NDArray[np.int64]) -> tuple[UInt8[Tensor, "b c size size"], Int[Tensor, "b 2"]]:
         """Images, and their extents, at positions in ``rows`` (not rows of the pool)."""
         if self.cache is not None:
             index = torch.from_numpy(places)
@@ -116,7 +121,7 @@ class ImageSource:
         """Stop the workers."""
         self._workers.shutdown(wait=True, cancel_futures=True)
 
-    def _decode(self, rows: NDArray[np.int64]) -> tuple[UInt8[np.ndarray, "b 3 size size"], Int[np.ndarray, "b 2"]]:
+    def _decode(self, rows: NDArray[np.int64]) -> tuple[UInt8[np.ndarray, "b c size size"], Int[np.ndarray, "b 2"]]:
         read = self._reader if isinstance(self._workers, ThreadPoolExecutor) else _read_in_process
         squares, extents = zip(*self._workers.map(read, rows.tolist(), chunksize=16), strict=True)
         return np.stack(squares), np.array(extents, np.int64)
@@ -147,20 +152,43 @@ class _Reader:
         return square, (height, width)
 
 
-_reader: _Reader | None = None  # of a decoding process
+class _TileReader:
+    """Reads one tile into a square and its extent, each band by its own scale."""
+
+    def __init__(self, pool: Pool, size: int, fit: str, scale: BandScale) -> None:
+        self.pool, self.size, self.fit, self.scale = pool, size, fit, scale
+
+    def __call__(self, row: int) -> tuple[UInt8[np.ndarray, "c size size"], tuple[int, int]]:
+        try:
+            found = self.scale.square(self.pool[row], self.size, self.fit)
+        except UnreadableItem:
+            raise
+        except DataError as error:
+            raise DataError(f"item {self.pool.ids[row]!r} of {self.pool.name!r}: {error}") from error
+        bands, height, width = found.shape
+        if (height, width) == (self.size, self.size):
+            return found, (height, width)
+        square = np.zeros((bands, self.size, self.size), np.uint8)
+        square[:, :height, :width] = found
+        return square, (height, width)
 
 
-def _install(reader: _Reader) -> None:
+Reader = Callable[[int], tuple[UInt8[np.ndarray, "c size size"], tuple[int, int]]]
+
+_reader: Reader | None = None  # of a decoding process
+
+
+def _install(reader: Reader) -> None:
     global _reader
     _reader = reader
 
 
-def _read_in_process(row: int) -> tuple[UInt8[np.ndarray, "3 size size"], tuple[int, int]]:
+def _read_in_process(row: int) -> tuple[UInt8[np.ndarray, "c size size"], tuple[int, int]]:
     assert _reader is not None
     return _reader(row)
 
 
-def _executor(reader: _Reader, workers: int, processes: bool) -> Executor:
+def _executor(reader: Reader, workers: int, processes: bool) -> Executor:
     if not processes:
         return ThreadPoolExecutor(max_workers=workers)
     # spawn: a fork would copy torch's threads in an unknown state

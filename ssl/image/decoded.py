@@ -12,13 +12,14 @@ from jaxtyping import Bool, Int, UInt8
 from numpy.lib.format import open_memmap
 
 from strata.curation.errors import DataError
+from strata.curation.pools.band_scale import BandScale
 
-VERSION = 1  # raised when the same pool and size give other pixels
+VERSION = 1  # raised when the same pool, size and scale of the bands give other pixels
 _BLOCK = 256  # images decoded between two writes
 
 
 class DecodedImages:
-    """Rows of a pool as uint8 squares in ``<folder>/<key>/images.npy`` [n, 3, size, size], a sparse file of its final length.
+    """Rows of a pool as uint8 squares in ``<folder>/<key>/images.npy`` [n, c, size, size], a sparse file of its final length.
 
     A row counts as there once ``rows.npy`` says so (1; 0: not there), which is written after its pixels have reached the
     disk: a killed run leaves no half image, and the next one decodes only what is missing. One process at a time fills
@@ -30,15 +31,20 @@ class DecodedImages:
         n: rows of the pool.
         size: side of the squares.
         fit: see ``ImageSSLConfig``.
+        scale: of tiles; None: RGB images.
 
     Raises:
         DataError: the folder cannot be written, or its files are damaged.
     """
 
-    def __init__(self, folder: Path, fingerprint: str, n: int, size: int, fit: str) -> None:
-        key = hashlib.sha256(f"{fingerprint} {size} {fit} {VERSION}".encode()).hexdigest()[:16]
+    def __init__(
+        self, folder: Path, fingerprint: str, n: int, size: int, fit: str, scale: BandScale | None = None
+    ) -> None:
+        told = f"{fingerprint} {size} {fit} {VERSION}" + (f" {scale}" if scale else "")
+        key = hashlib.sha256(told.encode()).hexdigest()[:16]
         self.folder = folder.expanduser() / f"{key}-{size}px"
-        shapes = {"images": (n, 3, size, size), "rows": (n,), "extents": (n, 2)}
+        bands = scale.n_bands if scale else 3
+        shapes = {"images": (n, bands, size, size), "rows": (n,), "extents": (n, 2)}
         types: dict[str, type] = {"images": np.uint8, "rows": np.uint8, "extents": np.int16}
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -51,7 +57,7 @@ class DecodedImages:
         for name, shape in shapes.items():
             if opened[name].shape != shape or opened[name].dtype != types[name]:
                 raise DataError(f"{self.folder}/{name}.npy is damaged; delete the folder")
-        self.images: UInt8[np.ndarray, "n 3 size size"] = opened["images"]
+        self.images: UInt8[np.ndarray, "n c size size"] = opened["images"]
         self.extents: Int[np.ndarray, "n 2"] = opened["extents"]
         self._rows: UInt8[np.ndarray, " n"] = opened["rows"]
 

@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor
 
 from strata.ssl.image.config import ImageSSLConfig
@@ -34,6 +34,8 @@ class ViewDraws:
 
     boxes: Boxes
     flip: Bool[Tensor, " b"]
+    flip_vertical: Bool[Tensor, " b"] | None  # None: no image is
+    turns: Int[Tensor, " b"] | None  # quarters of a turn, counterclockwise
     brightness: Float[Tensor, "b bands"]  # factors, 1 where the color is left alone; one band for RGB
     contrast: Float[Tensor, "b bands"]
     saturation: Float[Tensor, " b"]
@@ -62,17 +64,18 @@ def draw_view(
         config: sizes, scales, strengths and probabilities.
         kind: 0 and 1 are the global crops, 2 is a local one.
         extents: height and width in pixels of each image of this process.
-        bands: channels of the images; not 3: brightness and contrast have one factor for each.
+        bands: channels of the images. Unless they are RGB, brightness and contrast have one factor for each.
         generator: on the CPU. As many numbers are drawn for any split of the global batch.
         part: which images of the global batch these are.
         n_global: images of the global batch.
     """
-    factors = 1 if bands == 3 else bands
+    rgb = bands == 3 and not config.by_band
+    factors = 1 if rgb else bands
     u = torch.rand(n_global, 2 * _TRIES + 10 + 2 * factors, generator=generator)
     order = tuple(torch.randperm(len(COLOR_OPERATIONS), generator=generator).tolist())
-    u = u[part]
-    any_blur, any_solarize = config.blur[kind] > 0, config.solarize[kind] > 0 and bands == 3
-    u = u.to(extents.device, non_blocking=True)
+    u = u[part].to(extents.device, non_blocking=True)
+    vertical, turns = _from_above(config, generator, part, n_global, extents.device)
+    any_blur, any_solarize = config.blur[kind] > 0, config.solarize[kind] > 0 and rgb
     tries, place, rest = u.split([2 * _TRIES, 2, u.shape[1] - 2 * _TRIES - 2], dim=1)
     flip, jitter, saturation, hue, gray, blur, sigma, solarize = rest[:, :8].unbind(1)
     jittered = jitter < config.jitter
@@ -82,6 +85,8 @@ def draw_view(
     return ViewDraws(
         boxes=crop_boxes(extents, scale, tries.unflatten(1, (2, _TRIES)), place),
         flip=flip < config.flip,
+        flip_vertical=vertical,
+        turns=turns,
         brightness=_factor(brightness, config.brightness, jittered[:, None]),
         contrast=_factor(contrast, config.contrast, jittered[:, None]),
         saturation=_factor(saturation, config.saturation, jittered),
@@ -94,6 +99,17 @@ def draw_view(
         any_blur=any_blur,
         any_solarize=any_solarize,
     )
+
+
+def _from_above(
+    config: ImageSSLConfig, generator: Generator, part: slice, n_global: int, device: torch.device
+) -> tuple[Bool[Tensor, " b"] | None, Int[Tensor, " b"] | None]:
+    """Vertical flips and quarter turns. Nothing is drawn where they are off, so that other recipes keep their draws."""
+    if not config.flip_vertical and not config.quarter_turns:
+        return None, None
+    u = torch.rand(n_global, 3, generator=generator)[part].to(device, non_blocking=True)
+    turns = torch.where(u[:, 1] < config.quarter_turns, (u[:, 2] * 4).long(), 0)
+    return u[:, 0] < config.flip_vertical, turns
 
 
 def crop_boxes(

@@ -9,16 +9,19 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from strata.curation.artifact import write_json
+from strata.curation.pools.band_scale import BandScale
 from strata.ssl.image.backbone import model_args
 from strata.ssl.image.config import ImageSSLConfig
 
 
-def export_config(vit: VisionTransformer, config: ImageSSLConfig) -> dict[str, Any]:
+def export_config(vit: VisionTransformer, config: ImageSSLConfig, scale: BandScale | None = None) -> dict[str, Any]:
     """``config.json`` in the layout of timm's hub: architecture, model_args, num_features and pretrained_cfg.
 
-    ``timm.create_model(architecture, **model_args, num_classes=0)`` rebuilds the network.
+    ``timm.create_model(architecture, **model_args, num_classes=0)`` rebuilds the network. Of a network that reads tiles
+    ``bands`` holds the range of each band, which mean and std of the pretrained_cfg are shares of.
     """
-    return {
+    bands = {"bands": {"low": list(scale.low), "high": list(scale.high)}} if scale else {}
+    return bands | {
         "architecture": config.backbone,
         "num_classes": 0,
         "num_features": vit.num_features,
@@ -41,9 +44,13 @@ def export_config(vit: VisionTransformer, config: ImageSSLConfig) -> dict[str, A
 
 
 def export_backbone(
-    vit: VisionTransformer, states: Mapping[str, dict[str, Tensor]], config: ImageSSLConfig, folder: Path
+    vit: VisionTransformer,
+    states: Mapping[str, dict[str, Tensor]],
+    config: ImageSSLConfig,
+    folder: Path,
+    scale: BandScale | None = None,
 ) -> None:
     """Write ``config.json`` and, of ``states``, "model" (the teacher) and "student", each as NAME.safetensors."""
     for name, tensors in states.items():
         save_file(tensors, folder / f"{name}.safetensors")
-    write_json(folder / "config.json", export_config(vit, config))
+    write_json(folder / "config.json", export_config(vit, config, scale))

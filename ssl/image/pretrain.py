@@ -19,8 +19,11 @@ from jaxtyping import Int
 from strata.curation.artifact import Draft
 from strata.curation.errors import ConfigError
 from strata.curation.hierarchy import Hierarchy
+from strata.curation.pools.band_scale import BandScale
+from strata.curation.pools.band_statistics import BandStatistics
 from strata.curation.pools.base import Pool
 from strata.ssl.image.alarm import CollapseAlarm, CollapsedRun
+from strata.ssl.image.bands import fit_to_bands
 from strata.ssl.image.checkpoint import Resume, Saver, checkpoint_of, find_checkpoint, steps_done
 from strata.ssl.image.config import HOW_IT_RUNS, ImageSSLConfig
 from strata.ssl.image.data import ImageSource, StepBatches
@@ -57,6 +60,7 @@ def pretrain(
     cache_bytes: int = 4 << 30,
     cache_dir: str | Path | None = None,
     hierarchy: Hierarchy | None = None,
+    bands: BandStatistics | None = None,
     log_every: int = 20,
     resume: Resume = "auto",
     probe: Probe | None = None,
@@ -73,7 +77,7 @@ def pretrain(
 
     Args:
         config: everything that changes the result.
-        pool: where the images are.
+        pool: where the images are, or tiles of ``ssl.in_chans`` bands.
         rows: which rows of it to train on, [n].
         out: the folder to make, an artifact of kind "backbone": ``model.safetensors`` and ``config.json`` (the teacher,
             for timm), ``student.safetensors`` (DINOv2), ``metrics.jsonl``, ``checkpoints/last.ckpt``. A run that is stopped
@@ -89,6 +93,7 @@ def pretrain(
         cache_bytes: images are decoded once into RAM if they fit.
         cache_dir: instead keep decoded images there, for all runs and processes; see ``ImageSource``.
         hierarchy: of the whole pool, for ``ssl.sampling`` "weighted" and "stratified".
+        bands: statistics of the pool: of tiles, or where ``ssl.mean`` is left to them.
         log_every: steps between lines of ``metrics.jsonl``.
         resume: "auto": go on from what a killed run of the same settings left, else start anew; False: start anew; or a
             checkpoint, or the folder of a run, of the same settings, seed and images.
@@ -105,14 +110,14 @@ def pretrain(
     rows, items = _epoch(config, pool, np.asarray(rows), repeats)
     _check("seed", 0 <= seed < 2**32, f"is {seed}", "give a number from 0 to 2^32 - 1")
     _check("log_every", log_every >= 1, f"is {log_every}", "give at least 1")
-    _check("ssl.in_chans", config.in_chans == 3, f"is {config.in_chans}", "pools give RGB images: 3")
+    config, scale = fit_to_bands(config, pool, bands)
     _check_probe(config, probe, probe_every, log_every)
     order = training_order(config, rows, repeats, hierarchy, seed)
     accelerator = _accelerator(device)
     group = join_processes(config, accelerator)
     settings = asdict(config)
     own = {name: value for name, value in settings.items() if name not in HOW_IT_RUNS}
-    data = _digest(pool, rows[items], hierarchy)
+    data = _digest(pool, rows[items], hierarchy, scale)
     key = key or hashlib.sha256(json.dumps([own, data, seed], sort_keys=True).encode()).hexdigest()
     partial = Path(out).with_name(Path(out).name + ".partial")
     if resume is False and group.rank == 0:
@@ -140,6 +145,7 @@ def pretrain(
                 fit=config.fit,
                 cache_bytes=cache_bytes,
                 cache_dir=cache_dir,
+                scale=scale,
                 num_workers=num_workers,
                 processes=processes,
                 show_progress=progress,
@@ -156,7 +162,7 @@ def pretrain(
             saver.save(trainer)
             states = {name: full_state(vit) for name, vit in module.exports().items()}
             if group.rank == 0:
-                export_backbone(module.backbone.vit, states, config, draft.path)
+                export_backbone(module.backbone.vit, states, config, draft.path, scale)
             draft.meta |= {
                 "seed": seed,
                 "steps": config.steps,
@@ -239,9 +245,10 @@ def _accelerator(device: str) -> str:
     return "gpu" if there and device != "cpu" else "cpu"
 
 
-def _digest(pool: Pool, items: Int[np.ndarray, " m"], hierarchy: Hierarchy | None) -> str:
+def _digest(pool: Pool, items: Int[np.ndarray, " m"], hierarchy: Hierarchy | None, scale: BandScale | None) -> str:
     """Of the images and of how often, or by what, they are drawn."""
     digest = hashlib.sha256(pool.fingerprint.encode() + items.tobytes())
+    digest.update(repr(scale).encode() if scale else b"")
     for level in hierarchy.levels if hierarchy else []:
         digest.update(np.ascontiguousarray(level.assignment).tobytes())
     return digest.hexdigest()

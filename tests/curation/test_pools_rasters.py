@@ -11,14 +11,16 @@ from PIL import Image
 
 from strata.curation.encoders.band_pca import BandPCA
 from strata.curation.errors import ConfigError, DataError
-from strata.curation.footprints import on_earth, write_footprints
+from strata.curation.footprints import draw_footprints, footprints_of, on_earth, write_footprints
 from strata.curation.paths import data_root
 from strata.curation.pools.band_statistics import BandStatistics, band_statistics
 from strata.curation.pools.base import UnreadableItem
+from strata.curation.pools.concat import ConcatPool
 from strata.curation.pools.content import check_reads, kind_of
 from strata.curation.pools.inventory import take_inventory
 from strata.curation.pools.quicklook import quicklook
 from strata.curation.pools.rasters import RasterPool
+from strata.curation.pools.rendered import RenderedPool
 from strata.curation.pools.subset import SubsetPool
 from strata.curation.pools.windows import starts
 
@@ -169,6 +171,31 @@ def test_each_tile_keeps_its_place_on_earth(tmp_path):
     write(tmp_path / "z" / "nowhere.tif", scene(2, 20, 20), crs=None)
     with pytest.raises(DataError, match=r"z/nowhere.tif has no coordinate reference system"):
         on_earth(RasterPool(str(tmp_path), tile=10).footprints())
+
+
+def test_places_of_mixtures_and_subsets_count_their_own_rows(tmp_path):
+    """Two scenes around a pool without places, and a scene without a system: only what has a place is on the map."""
+    write(tmp_path / "x" / "a.tif", scene(3, 20, 20).astype(np.uint8))
+    write(tmp_path / "y" / "b.tif", scene(3, 20, 30).astype(np.uint8), crs="EPSG:4326", origin=(14.0, 47.0), pixel=0.01)
+    write(tmp_path / "z" / "c.tif", scene(3, 20, 20).astype(np.uint8), crs=None)
+    parts = {name: RasterPool(str(tmp_path / name), tile=10) for name in "xyz"}
+    mixed = ConcatPool({"x": parts["x"], "drawn": RenderedPool(5), "z": parts["z"], "y": parts["y"]}, labels="none")
+    found = footprints_of(mixed)
+    assert found["row"].to_pylist() == [0, 1, 2, 3, *range(13, 19)] and len(mixed) == 4 + 5 + 4 + 6
+    assert found["id"].to_pylist() == [mixed.ids[row] for row in found["row"].to_pylist()]
+    assert set(found["file"].to_pylist()[4:]) == {"b.tif"}
+    some = SubsetPool(mixed, [14, 6, 2, 14, 9])
+    taken = footprints_of(some)
+    assert taken["row"].to_pylist() == [0, 2, 3] and taken["id"].to_pylist() == [some.ids[row] for row in (0, 2, 3)]
+    assert taken["x0"].to_pylist() == [found["x0"].to_pylist()[i] for i in (5, 2, 5)]
+    assert footprints_of(RenderedPool(5)) is None and footprints_of(SubsetPool(RenderedPool(5), [1])) is None
+    assert footprints_of(parts["z"]) is None and footprints_of(ConcatPool([RenderedPool(5)], labels="none")) is None
+    write_footprints(tmp_path / "kept.geojson", found, np.array([14, 2]))
+    told = [f["properties"] for f in json.loads((tmp_path / "kept.geojson").read_text())["features"]]
+    assert [p["row"] for p in told if p["kept"]] == [2, 14] and len(told) == 10
+    with pytest.raises(ConfigError, match="kept"):
+        write_footprints(tmp_path / "no.geojson", found, np.array([6]))
+    assert draw_footprints(found, np.array([2])) == draw_footprints(found, np.array([2])), "the same bytes"
 
 
 def test_a_table_names_the_tiles(tmp_path):

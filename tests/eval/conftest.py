@@ -88,6 +88,30 @@ def make_features(tmp_path):
     return make
 
 
+@pytest.fixture
+def dense_features(tmp_path):
+    """Write features with maps: ``make(name, train=(patches [n B p d], maps), test=...)``."""
+
+    def make(name="f", label_names=(), task_info=None, grid=(3, 4), **splits):
+        described = {}
+        with create_artifact(tmp_path / name, "features") as draft:
+            for split, (patches, maps) in splits.items():
+                folder = draft.path / split
+                folder.mkdir()
+                n, blocks, _, width = patches.shape
+                np.save(folder / "patches.npy", patches)
+                for token in ("cls", "avg"):
+                    np.save(folder / f"{token}.npy", np.zeros((n, blocks, width), patches.dtype))
+                np.save(folder / "targets.npy", np.concatenate([m.ravel() for m in maps]))
+                np.save(folder / "target_sizes.npy", np.array([m.shape for m in maps], np.int32))
+                write_items(folder, [f"{split}-{row}" for row in range(n)], None)
+                described[split] = {"n": n, "pool": {"name": split}, "grid": list(grid), "task_info": task_info}
+            draft.meta.update(splits=described, label_names=list(label_names), backbone={"name": "none"})
+        return tmp_path / name
+
+    return make
+
+
 @pytest.fixture(scope="session")
 def backbone_folder(tmp_path_factory) -> Path:
     """A tiny ViT (16 px, patch 8, 3 blocks of 12 dims, 2 registers) as the trainer writes it."""

@@ -5,9 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from strata.curation.artifact import create_artifact
 from strata.curation.errors import ConfigError, DataError
-from strata.curation.shards import write_items
 from strata.eval.features import Features
 from strata.eval.protocols.dense_heads import DenseData, Recipe, nearest, train_heads
 from strata.eval.protocols.depth import Depth, Readout, depth_loss, error_columns, error_sums
@@ -15,30 +13,6 @@ from strata.eval.protocols.segmentation import IGNORE, Segmentation, per_class_i
 
 FAST = {"learning_rates": (0.003, 0.03), "steps": 60, "batch_size": 8}
 GRID, WIDTH = (3, 4), 6
-
-
-@pytest.fixture
-def dense_features(tmp_path):
-    """Write features with maps: ``make(name, train=(patches [n B p d], maps), test=...)``."""
-
-    def make(name="f", label_names=(), task_info=None, **splits):
-        described = {}
-        with create_artifact(tmp_path / name, "features") as draft:
-            for split, (patches, maps) in splits.items():
-                folder = draft.path / split
-                folder.mkdir()
-                n, blocks, _, width = patches.shape
-                np.save(folder / "patches.npy", patches)
-                for token in ("cls", "avg"):
-                    np.save(folder / f"{token}.npy", np.zeros((n, blocks, width), patches.dtype))
-                np.save(folder / "targets.npy", np.concatenate([m.ravel() for m in maps]))
-                np.save(folder / "target_sizes.npy", np.array([m.shape for m in maps], np.int32))
-                write_items(folder, [f"{split}-{row}" for row in range(n)], None)
-                described[split] = {"n": n, "pool": {"name": split}, "grid": list(GRID), "task_info": task_info}
-            draft.meta.update(splits=described, label_names=list(label_names), backbone={"name": "none"})
-        return tmp_path / name
-
-    return make
 
 
 def scene(seed, n=24, n_classes=3, noise=0.3, scale=4):

@@ -268,6 +268,14 @@ def test_globe(tmp_path):
     assert bands.label_names == ["sea", "below 200 m", "200-500 m", "above 500 m"]
     assert bands.target(0)[0, 0] == 1 and bands.target(0)[5, 5] == 2
     assert heights.fingerprint != globe.GlobePool(root, "test_id", bands=[200]).fingerprint
+    blocks = globe.GlobePool(root, "train", block=90)  # of a map 128 px wide: 32 px a block
+    assert (
+        blocks.extra == {"block": ["1-3"]}
+        and heights.extra == {}
+        and blocks.fingerprint != globe.GlobePool(root, "train").fingerprint
+    )
+    with pytest.raises(ConfigError, match=r"pool\.block"):
+        globe.GlobePool(root, "train", block=0)
     with pytest.raises(ConfigError, match="lists no tile of 'test_ood'"):
         globe.GlobePool(root, "test_ood")
     with pytest.raises(ConfigError, match=r"pool\.bands"):

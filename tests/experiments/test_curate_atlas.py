@@ -46,3 +46,21 @@ def test_atlas_is_yes_or_no(place: Path, capfd: pytest.CaptureFixture[str]):
     err = capfd.readouterr().err.strip()
     assert "atlas" in err and "perhaps" in err and len(err.splitlines()) == 1
     assert not any(place.iterdir())
+
+
+def test_the_atlas_of_rasters_has_a_map(place: Path, capfd: pytest.CaptureFixture[str]):
+    rasterio = pytest.importorskip("rasterio")
+    values = np.random.default_rng(0).integers(0, 255, (4, 60, 60), dtype=np.uint16)
+    transform = rasterio.transform.from_origin(14.0, 47.0, 0.01, 0.01)
+    shape = {"count": 4, "height": 60, "width": 60, "dtype": "uint16"}  # GDAL takes a fourth band of uint8 for alpha
+    with rasterio.open(place / "a.tif", "w", driver="GTiff", crs="EPSG:4326", transform=transform, **shape) as file:
+        file.write(values)
+    bands = ["pool=rasters", "pool.path=a.tif", "pool.tile=6", "encoder=band_pca", "encoder.bands=4", "size=30"]
+    others = [each for each in SMALL if not each.startswith(("pool", "encoder", "size"))]
+    assert dispatch(["curate", *bands, *others, "encoder.n_components=8", "out=a"]) == 0
+    assert "map     a/map.geojson, map.png" in capfd.readouterr().out
+    features = json.loads((place / "a" / "map.geojson").read_text())["features"]
+    kept = [f["properties"]["row"] for f in features if f["properties"]["kept"]]
+    assert len(features) == 100 and kept == np.load(place / "a" / "indices.npy").tolist()
+    data = json.loads((place / "a" / "atlas.html").read_text().split('id="data">')[1].split("</script>")[0])
+    assert data["map"].startswith("data:image/png;base64,iVBOR")

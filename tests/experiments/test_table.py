@@ -34,6 +34,19 @@ def test_cells():
     assert difference.rows == [["ours", "+20.0 ± 0.0*"], ["late", NOT_RUN]]
 
 
+def test_heights_are_in_metres_and_r2_as_it_is():
+    values = [
+        Value(arm, seed, "globe", f"height-v1 {metric}", value + shift)
+        for arm, shift in (("raw", 0.0), ("ours", 0.25))
+        for seed in (0, 1)
+        for metric, value in (("mae_ood", 500.0), ("block_r2", 0.5))
+    ]
+    columns = shown_columns(values, {"table": {"metrics": ["mae_ood", "block_r2"]}})
+    main, difference = build_tables("exp", values, {"raw": {}, "ours": {}}, ["raw"], columns)
+    assert main.rows == [["raw", "500.0 ± 0.0", "0.500 ± 0.000"], ["ours", "500.2 ± 0.0", "0.750 ± 0.000"]]
+    assert difference.rows == [["ours", "+0.2 ± 0.0*", "+0.250 ± 0.000*"]]
+
+
 def test_renderings_hold_the_same_cells():
     main = tables()[0]
     lines = main.markdown().splitlines()

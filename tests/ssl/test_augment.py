@@ -10,7 +10,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
 from strata.curation.errors import ConfigError
-from strata.ssl.image.augment import augment_view, gaussian_blur, multi_crop, resized_crop
+from strata.ssl.image.augment import augment_view, gaussian_blur, multi_crop, quarter_turns, resized_crop
 from strata.ssl.image.color import adjust_brightness, adjust_contrast, adjust_hue, to_gray
 from strata.ssl.image.config import ImageSSLConfig
 from strata.ssl.image.data import step_generator
@@ -263,3 +263,65 @@ def test_bad_settings(field, value):
     with pytest.raises(ConfigError) as caught:
         recipe(**{field: value})
     assert caught.value.field == f"ssl.{field}"
+
+
+def dihedral(x):
+    """The eight ways to turn and flip a square image."""
+    return [turned for each in (x, x.flip(-1)) for turned in (each.rot90(k, (-2, -1)) for k in range(4))]
+
+
+def test_quarter_turns_are_torchs():
+    x = torch.rand(4, 5, 6, 6)
+    turned = quarter_turns(x, torch.tensor([0, 1, 2, 3]))
+    for count in range(4):
+        assert torch.equal(turned[count], x[count].rot90(count, (-2, -1)))
+
+
+@pytest.mark.parametrize("augment", ["batched", "torchvision"])
+def test_from_above_every_one_of_the_eight_orientations_is_as_likely(augment):
+    plain = {**PLAIN, "global_scale": (1.0, 1.0), "cache_size": 32, "n_local": 0, "mean": (0, 0, 0), "std": (1, 1, 1)}
+    image = pictures(1)
+    whole = image[0].float() / 255
+    config = recipe(**{**plain, "flip": 0.5, "flip_vertical": 0.5, "quarter_turns": 1.0, "augment": augment})
+    crops, _ = multi_crop(image.expand(800, -1, -1, -1), config, step_generator(0, 0))
+    ways = torch.stack(dihedral(whole))
+    square = [crop for crop in crops if (crop - ways).abs().amax(dim=(1, 2, 3)).min() < 0.02]
+    assert len(square) > 100, "crops of the whole image are one of the eight"
+    which = torch.stack([(crop - ways).abs().amax(dim=(1, 2, 3)).argmin() for crop in square])
+    counts = torch.bincount(which, minlength=8).float()
+    expected = len(square) / 8
+    assert ((counts - expected) ** 2 / expected).sum() < 24.3  # chi-square, 7 degrees: p = 1e-3
+
+
+def test_only_the_share_that_is_asked_for_is_turned():
+    view = draws(recipe(quarter_turns=0.4, flip_vertical=0.25))
+    error = 4 * math.sqrt(0.25 / N)
+    assert (view.turns != 0).float().mean().item() == pytest.approx(0.4 * 3 / 4, abs=error)
+    assert view.flip_vertical.float().mean().item() == pytest.approx(0.25, abs=error)
+    assert sorted(view.turns.unique().tolist()) == [0, 1, 2, 3]
+
+
+def test_recipes_without_them_draw_what_they_drew():
+    plain, above = draws(recipe(), n=50), draws(recipe(flip_vertical=0.5), n=50)
+    assert plain.turns is None and plain.flip_vertical is None and above.turns.sum() == 0
+    for name in ("flip", "brightness", "hue", "sigma"):
+        assert torch.equal(getattr(plain, name), getattr(above, name)), name
+
+
+def test_three_bands_that_are_no_colors_are_each_by_itself():
+    by_band = recipe(by_band=True, hue=0.0, saturation=0.0, gray=0.0, solarize=(0, 0, 0), jitter=1.0)
+    view = draws(by_band, n=100)
+    assert view.brightness.shape == (100, 3) and not torch.equal(view.brightness[:, 0], view.brightness[:, 1])
+    x = pictures(100, 16) / 255 * 0.2 + 0.4
+    torch.testing.assert_close(adjust_contrast(x, view.contrast).mean((2, 3)), x.mean((2, 3)), rtol=1e-4, atol=1e-4)
+    one = pictures(10, 16, bands=1) / 255 * 0.2 + 0.4
+    torch.testing.assert_close(
+        adjust_contrast(one, torch.full((10, 1), 1.2)).mean((2, 3)), one.mean((2, 3)), rtol=1e-4, atol=1e-4
+    )
+    for changes, field in (
+        ({"hue": 0.1}, "ssl.hue"),
+        ({"augment": "torchvision"}, "ssl.augment"),
+        ({"gray": 0.1}, "ssl.gray"),
+    ):
+        with pytest.raises(ConfigError, match=field):
+            recipe(**{"by_band": True, "hue": 0, "saturation": 0, "gray": 0, "solarize": (0, 0, 0), **changes})
