@@ -26,9 +26,12 @@ B,acc,50.0,%,PDF
 def paper(tmp_path, monkeypatch):
     (tmp_path / "t.csv").write_text(CSV)
     monkeypatch.setattr(printed, "FOLDER", tmp_path)
-    printed.printed_numbers.cache_clear()
+    caches = (printed.printed_numbers, printed.printed_columns)
+    for cache in caches:
+        cache.cache_clear()
     yield
-    printed.printed_numbers.cache_clear()
+    for cache in caches:
+        cache.cache_clear()
 
 
 def values_of(ours, metric="kl"):

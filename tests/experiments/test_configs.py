@@ -19,6 +19,8 @@ NEEDS_DATA = {
     "tinyimagenet_lt": ["images/tinyimagenet_lt"],
     "fig4_clusters_per_class": ["images/tinyimagenet_lt", "images/caltech101"],
     "table6_text": ["text", "lm_eval"],
+    "table5b_dense": ["satellite/globe_height"],
+    "table5c_fairness": ["images/pacs"],
     "balance_of_subsets": [
         *(f"images/{x}" for x in ("tinyimagenet_lt", "caltech101", "cifar10_small")),
         "satellite/aid",
