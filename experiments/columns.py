@@ -36,7 +36,7 @@ class Column:
     @property
     def digits(self) -> int:
         """Decimals that tables show: one of percents and of lengths."""
-        return 1 if self.percent or _base(self.parts[0][1]) in LENGTHS else 3
+        return 1 if self.percent or _is(self.parts[0][1], LENGTHS) else 3
 
     def of(self, values: Sequence[Value], arm: str) -> dict[int, float]:
         """seed -> value of an arm, in the column's unit; only seeds that have every part."""
@@ -101,11 +101,13 @@ def shown_columns(values: Sequence[Value], config: Mapping[str, Any]) -> list[Co
 
 def is_share(metric: str) -> bool:
     """Whether a metric is a share of 1, which tables show in percent; on shifted test sets (``mae_ood``) as on others."""
-    return _base(metric) not in PLAIN
+    return not _is(metric, PLAIN)
 
 
-def _base(metric: str) -> str:
-    return metric.split(" ")[-1].removesuffix("_ood")
+def _is(metric: str, names: Sequence[str]) -> bool:
+    """Whether a metric is one of these, on the test set or on a shifted one (``mae_far``)."""
+    word = metric.split(" ")[-1]
+    return any(word == name or word.startswith(f"{name}_") for name in names)
 
 
 def _parts(told: Any, field: str) -> tuple[tuple[tuple[str, str], ...], bool]:

@@ -152,7 +152,6 @@ def test_scores_of_scenes_and_heights_in_and_out_of_distribution(finished):
     heights = {v.seed: v.value for v in values if v.arm == "raw" and v.metric == "height-v1 mae_far"}
     column = main.columns.index("height-v1 mae_far, hills")
     assert main.rows[0][column].split(" ")[0] == f"{np.mean(list(heights.values())):.1f}", "metres, not percent"
-    assert tables[-1].title == "tiny_satellite: beside the paper" and tables[-1].rows[0][7] == "+0.10"
 
 
 def test_a_map_of_each_arm_in_mixed_systems(finished):
@@ -179,7 +178,7 @@ def test_what_was_not_run_says_so_under_the_same_names(data, tmp_path):
     config = composed(data, tmp_path)
     tables = write_report(make_plan(config), open_store(config), config, tmp_path / "report")
     assert "transfer-v1 knn_top1_later, scenes" in tables[0].columns and "height-v1 mae_far, hills" in tables[0].columns
-    assert all(cell == "not run" for row in tables[0].rows for cell in row[1:])
+    assert all(cell.startswith("not run") for row in tables[0].rows for cell in row[1:])
 
 
 def test_only_what_changes_the_result_is_in_the_keys(data, tmp_path):
@@ -219,8 +218,6 @@ def test_image_experiments_may_train_their_encoder_too(tmp_path):
         (["encoder.pooling=max"], "encoder.pooling: 'max'"),
         (["ssl.sampling=weighted"], "encoder.ssl.sampling: is 'weighted', and there is no hierarchy before the embedding"),
         (["online.every=20", "online.benchmarks=[scenes]", "online.protocols=[transfer]"], "online.every: scores networks"),
-        (["paper.rows.heights.metric=r3"], "paper.rows.heights.metric: 'r3' is not measured on 'hills'"),
-        (["paper.rows.heights.raw=null", "~paper.source"], "paper: needs a source and rows"),
         (["table.metrics=[r2_near]"], "table.metrics: 'r2_near' is no metric"),
         (["pool.tile=500"], "pool.tile: 500 px is larger"),
     ],
