@@ -100,7 +100,7 @@ def test_benchmark_configs_without_data(name):
 PUBLISHED = [
     "ade20k", "aircraft", "caltech101_30", "cars", "cifar10", "cifar100", "cityscapes", "cub200", "dollar_street", "dtd",
     "flowers102", "food101", "imagenet", "imagenet_shift", "inat18", "inat21", "kitti", "nyu", "pets", "roxford5k", "rparis6k",
-    "sun397", "sunrgbd", "voc2007", "voc2012",
+    "sun397", "sunrgbd", "voc2007", "voc2012", "canopy",
 ]  # fmt: skip
 NEED_DATA = sorted({file.stem for file in (ROOT / "benchmark").glob("*.yaml")} - {"digits", "rendered", *PUBLISHED})
 
