@@ -5,12 +5,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from strata.curation.encoders.trained import TrainedOnPool
 from strata.curation.errors import ConfigError
 from strata.curation.levels import resolve_levels
 from strata.curation.pools.base import Pool
 from strata.curation.pools.content import check_reads, kind_of
-from strata.curation.samplers.all import AllRows
 from strata.experiments.build import build
 from strata.experiments.check_comparison import check_comparison
 from strata.experiments.checks import check_experiment, check_table, whole
@@ -205,17 +203,6 @@ def plan_bands(settings: Mapping[str, Any], pool: Pool, inventory: Stage) -> Sta
     return Stage("bands", {}, {"pool": inventory}, {"pools": {"pool": settings["pool"]}}, pool.name, work=len(pool))
 
 
-def plan_encoder(encoder: TrainedOnPool, settings: Mapping[str, Any], config: Mapping[str, Any], pools: Pools) -> Stage:
-    """The training of an encoder on the raw pool itself; it is that of an arm ``raw`` of the same recipe and seed."""
-    if encoder.ssl.get("sampling", "epoch") != "epoch":
-        problem = f"is {encoder.ssl['sampling']!r}, and there is no hierarchy before the embedding"
-        raise ConfigError("encoder.ssl.sampling", problem, "set it to epoch")
-    whole_pool = {"_target_": f"{AllRows.__module__}.{AllRows.__qualname__}"}
-    raw = {**settings, "ssl": encoder.ssl, "sampler": whole_pool}
-    chosen = plan_sample("encoder", raw, encoder.seed, config, pools)
-    return plan_pretrain("encoder", raw, encoder.seed, chosen, config, pools, "encoder.ssl")[0]
-
-
 def plan_sample(arm: str, settings: Mapping[str, Any], seed: int, config: Mapping[str, Any], pools: Pools) -> Stage:
     """The stages of an arm up to its subset."""
     label = f"{arm}, seed {seed}"
@@ -288,18 +275,14 @@ def plan_embed(
     pool, backbone = pools.open(settings["pool"], "pool"), settings.get("backbone")
     inputs, keyed = {"pool": plan_pool(settings["pool"], config, pools)}, settings["encoder"]
     inputs |= {} if like is None else {"like": like}
-    encoder = None if backbone is not None else build(settings["encoder"], "encoder")
     if backbone is not None:  # of another arm
         if kind_of(pool) not in ("images", "tiles"):
             raise ConfigError(
                 "encoder", f"reads images, and pool {pool.name!r} holds {kind_of(pool)}", "use another encoder"
             )
         inputs["backbone"], keyed = backbone(), identity({**keyed, "path": "inputs.backbone"})
-    elif isinstance(encoder, TrainedOnPool):
-        inputs["backbone"] = like.inputs["backbone"] if like else plan_encoder(encoder, settings, config, pools)
-        keyed = {"_target_": keyed["_target_"], **encoder.options}  # how the backbone is read
     else:
-        keyed = identity(keyed)
+        encoder, keyed = build(settings["encoder"], "encoder"), identity(keyed)
         check_reads(pool, encoder)
         if like is None:  # else it has learned already
             check_encoder(encoder, len(pool))

@@ -13,13 +13,9 @@ VERSION = 1
 
 
 def _encoder(task: Task) -> Any:
-    """Of the config; one that the plan has trained is opened from ``inputs.backbone``."""
+    """Of the config; one that another arm of the experiment trains is opened from ``inputs.backbone``."""
     settings, trained = task.runtime["encoder"], task.inputs.get("backbone")
-    if trained is None:
-        return build(settings, "encoder")
-    if str(settings.get("path", "")).startswith("arm:"):  # by another arm of the experiment
-        return build({**settings, "path": str(trained)}, "encoder")
-    return build(settings, "encoder").opened(trained)
+    return build(settings if trained is None else {**settings, "path": str(trained)}, "encoder")
 
 
 def run(task: Task, on_metrics: Any = None) -> None:

@@ -114,8 +114,7 @@ def test_twelve_bands_with_known_statistics_go_the_whole_way(finished, data):
     np.testing.assert_allclose(told["std"], STD, rtol=1e-6)
     assert told["n_pixels"] == [22 * 256 - 64] * BANDS and max(told["maximum"]) < 1e14
 
-    (embed,) = of_kind(plan, "embed")
-    runs = by_arm(plan)
+    embed, runs = of_kind(plan, "embed")[0], by_arm(plan)
     assert embed.inputs["backbone"].key == runs["raw"].pretrain.key, "the embedding's training is that of the arm raw"
     assert len(of_kind(plan, "pretrain")) == 10
     embedded = np.asarray(EmbeddingStore.open(store.path(embed)))
@@ -189,23 +188,7 @@ def test_only_what_changes_the_result_is_in_the_keys(data, tmp_path):
     base = keys()
     assert keys("ssl.checkpoint_every=7", "++encoder.precision=float32") == base
     assert keys("ssl.steps=5")["embed"] != base["embed"], "another training is another embedding"
-    other = keys("encoder.seed=1")
-    assert other["embed"] != base["embed"] and other["raw"] == base["raw"]
     assert keys("encoder.pooling=avg")["embed"] != base["embed"]
-
-
-def test_image_experiments_may_train_their_encoder_too(tmp_path):
-    """The paper's ablation "4r-raw" (Table 3f): embedding and arm raw are one training."""
-    with initialize_config_module("strata.configs", version_base="1.3"):
-        own = [
-            f"hydra.searchpath=[file://{CONF}]",
-            "experiment=tiny",
-            f"paths.runs={tmp_path}",
-            "~encoder.n_components",
-        ]
-        plan = make_plan(plain(compose("run", [*own, "encoder=trained", "wandb.mode=disabled"])))
-    (embed,) = of_kind(plan, "embed")
-    assert embed.inputs["backbone"].key == by_arm(plan)["raw"].pretrain.key and not of_kind(plan, "bands")
 
 
 @pytest.mark.parametrize(
@@ -213,10 +196,8 @@ def test_image_experiments_may_train_their_encoder_too(tmp_path):
     [
         (["ssl.in_chans=4"], r"ssl.in_chans: is 4, and 'scenes' has 12 bands; set it to 12"),
         (["ssl.by_band=true", "ssl.hue=0.1"], "ssl.hue: is for RGB"),
-        (["encoder.ssl=null"], "encoder.ssl: None is no recipe"),
-        (["encoder.seed=-1"], "encoder.seed: is -1"),
-        (["encoder.pooling=max"], "encoder.pooling: 'max'"),
-        (["ssl.sampling=weighted"], "encoder.ssl.sampling: is 'weighted', and there is no hierarchy before the embedding"),
+        (["encoder.path=arm:sea"], "encoder.path: 'arm:sea' is no arm"),
+        (["ssl.sampling=weighted"], "encoder.path: arm 'raw' would be trained on what its own network chose"),
         (["online.every=20", "online.benchmarks=[scenes]", "online.protocols=[transfer]"], "online.every: scores networks"),
         (["table.metrics=[r2_near]"], "table.metrics: 'r2_near' is no metric"),
         (["pool.tile=500"], "pool.tile: 500 px is larger"),
