@@ -1,9 +1,9 @@
 """What the paper (or an experiment) claims, judged by our own numbers: agrees, disagrees, undecided, and what would decide.
 
 A claim is an order of arms, best first, on some columns. Its statistic is one number per seed: the slope over the ranks
-of the order, per step, averaged over the columns; for two arms that is their difference. It is positive where the order
-holds. The 95 % t interval over seeds decides. A claim of no difference (``same``) is decided by whether that interval lies
-within a margin that was set before.
+of the order, per step, averaged over the columns; for two arms that is their difference, for one arm (``above``) what it has
+over a number that was set before. It is positive where the order holds. The 95 % t interval over seeds decides. A claim of no
+difference (``same``) is decided by whether that interval lies within a margin that was set before.
 """
 
 import math
@@ -35,9 +35,10 @@ class Claim:
     Attributes:
         name: of the claim.
         says: in words.
-        order: arms, best first; with ``margin`` two arms that are about equal.
+        order: arms, best first; with ``margin`` two arms that are about equal; with ``above`` one arm.
         on: columns, averaged; all in one unit.
         margin: half the width of "about equal", in the columns' unit; None for an order.
+        above: what the arm is better than, in the columns' unit; None for arms that are compared with each other.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Claim:
     order: tuple[str, ...]
     on: tuple[Column, ...]
     margin: float | None
+    above: float | None = None
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,8 @@ class Verdict:
 
 
 def claims_of(config: Mapping[str, Any]) -> list[Claim]:
-    """``claims``: name -> {says, order: [best, ..., worst], columns: [...]} or {says, same: [a, b], margin, columns}.
+    """``claims``: name -> {says, order: [best, ..., worst], columns: [...]} or {says, same: [a, b], margin, columns} or
+    {says, order: [arm], above: number, columns}.
 
     Raises:
         ConfigError: a claim of another shape, or of a column that there is not.
@@ -68,10 +71,18 @@ def claims_of(config: Mapping[str, Any]) -> list[Claim]:
     columns, claims = columns_of(config), []
     for name, told in (config.get("claims") or {}).items():
         field = f"claims.{name}"
-        if not isinstance(told, Mapping) or not set(told) <= {"says", "order", "same", "margin", "columns"}:
-            raise ConfigError(field, f"{told!r}", "give says, columns, and order or same with margin")
-        order = told.get("order") or told.get("same") or []
-        if len(order) < 2 or ("same" in told) != ("margin" in told) or ("same" in told and len(order) != 2):
+        if not isinstance(told, Mapping) or not set(told) <= {"says", "order", "same", "margin", "above", "columns"}:
+            raise ConfigError(
+                field, f"{told!r}", "give says, columns, and order (of one arm: with above) or same with margin"
+            )
+        order, above = told.get("order") or told.get("same") or [], told.get("above")
+        if above is not None and (len(order) != 1 or "margin" in told or not isinstance(above, int | float)):
+            raise ConfigError(field, f"{dict(told)!r}", "give with above, a number, one arm: order: [arm]")
+        if (
+            (len(order) < 2 and above is None)
+            or ("same" in told) != ("margin" in told)
+            or ("same" in told and len(order) != 2)
+        ):
             raise ConfigError(field, f"{dict(told)!r}", "give order: [best, ..., worst], or same: [a, b] and margin")
         on = told.get("columns") or list(columns)
         if unknown := [column for column in on if column not in columns and column not in printed_columns()]:
@@ -84,7 +95,7 @@ def claims_of(config: Mapping[str, Any]) -> list[Claim]:
         shown = tuple(columns[column] for column in on)
         if len({(column.percent, column.lower) for column in shown}) > 1:
             raise ConfigError(f"{field}.columns", "columns of different units", "make it two claims")
-        claims.append(Claim(name, told.get("says", name), tuple(order), shown, told.get("margin")))
+        claims.append(Claim(name, told.get("says", name), tuple(order), shown, told.get("margin"), above))
     return claims
 
 
@@ -102,7 +113,8 @@ def statistic(claim: Claim, values: Sequence[Value]) -> dict[int, float]:
     found = {}
     for seed in sorted(seeds):
         slopes = [
-            (-1.0 if column.lower else 1.0) * sum(w * arm[seed] for w, arm in zip(weights, arms, strict=True))
+            (-1.0 if column.lower else 1.0)
+            * (sum(w * arm[seed] for w, arm in zip(weights, arms, strict=True)) - (claim.above or 0.0))
             for column, arms in zip(claim.on, by_column, strict=True)
         ]
         found[seed] = float(np.mean(slopes))
@@ -117,6 +129,7 @@ def printed_statistic(claim: Claim, paper: Paper) -> float | None:
         if any(number is None for number in numbers):
             return None
         slope = sum(w * number for w, number in zip(weights, numbers, strict=True) if number is not None)
+        slope -= claim.above or 0.0
         slopes.append(-slope if column.lower else slope)
     return float(np.mean(slopes))
 
@@ -128,8 +141,9 @@ def claims_table(title: str, verdicts: Sequence[Verdict]) -> Table:
         claim, found = verdict.claim, verdict.found
         ours = NOT_RUN if found is None else _said(found, claim.on[0].percent)
         relation = " > " if claim.margin is None else " = "
+        order = claim.order if claim.above is None else (*claim.order, f"{claim.above:g}")
         rows.append([
-            claim.says, relation.join(claim.order), ", ".join(column.name for column in claim.on), ours,
+            claim.says, relation.join(order), ", ".join(column.name for column in claim.on), ours,
             "" if math.isnan(verdict.p) else f"{verdict.p:.3f}",
             "" if verdict.printed is None else f"{verdict.printed:+.3g}", verdict.verdict, verdict.decide,
         ])  # fmt: skip
@@ -143,7 +157,9 @@ def claims_table(title: str, verdicts: Sequence[Verdict]) -> Table:
 
 
 def _weights(n: int) -> list[float]:
-    """Of the least-squares slope over n ranks, the first being the best."""
+    """Of the least-squares slope over n ranks, the first being the best; of one arm, itself."""
+    if n == 1:
+        return [1.0]
     ranks = np.arange(n)[::-1] - (n - 1) / 2
     return [float(w) for w in ranks / (ranks**2).sum()]
 

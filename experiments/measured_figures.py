@@ -1,5 +1,5 @@
-"""Figures of experiments without training: clouds in 2-D (Fig. 3), densities on a line (Fig. 2), classes (Fig. 4), groups
-of arms."""
+"""Figures of experiments without training: clouds in 2-D (Fig. 3), densities on a line (Fig. 2), classes (Fig. 4), the tree
+of clusters (Fig. 5), groups of arms."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +19,7 @@ from strata.experiments.printed import SOURCES
 from strata.experiments.stages.measure import read_points
 from strata.experiments.statistics import estimate
 from strata.experiments.store import Store
+from strata.experiments.tree_figure import draw_tree
 from strata.experiments.values import Value, by_seed
 
 
@@ -110,7 +111,7 @@ def _bars_only(plt: Any, runs: list[Run], store: Store, values: Sequence[Value],
 
 
 KINDS: dict[str, Callable[..., Any]] = {
-    "clouds": _clouds, "lines": _lines, "classes": _classes, "groups": draw_groups, "bars": _bars_only,
+    "clouds": _clouds, "lines": _lines, "classes": _classes, "groups": draw_groups, "bars": _bars_only, "tree": draw_tree,
 }  # fmt: skip
 
 

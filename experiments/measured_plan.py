@@ -17,12 +17,15 @@ from strata.experiments.plan import (
     merge,
     plan_cluster,
     plan_embed,
+    plan_reference,
     plan_sample,
+    with_backbones,
 )
 from strata.experiments.stage import Stage
+from strata.experiments.tree_checks import check_trees
 
-MEASURED_SETTINGS = ("pool", "encoder", "hierarchy", "sampler", "size", "codebook", "measured")
-FIGURES = ("clouds", "lines", "classes", "groups", "bars")
+MEASURED_SETTINGS = ("pool", "encoder", "hierarchy", "sampler", "size", "codebook", "measured", "references")
+FIGURES = ("clouds", "lines", "classes", "groups", "bars", "tree")
 WHAT = ("centroids", "subset", "pool")
 
 
@@ -31,7 +34,7 @@ def make_measured_plan(config: Mapping[str, Any]) -> Plan:
 
     An arm's settings are those of a trained one and two more: ``codebook``, a method in place of ``hierarchy``, and
     ``measured``: "centroids" (the top level's, or the codebook), "subset" or "pool". With ``redraw_pool`` each seed
-    has its own draw of a simulated pool.
+    has its own draw of a simulated pool. A helper is trained where an encoder is ``arm:NAME`` of it.
 
     Raises:
         ConfigError: names the field and the fix.
@@ -51,7 +54,17 @@ def make_measured_plan(config: Mapping[str, Any]) -> Plan:
         if rows_for and settings["measured"] == "centroids":
             problem = f"is 'centroids', and measures.{rows_for[0]} is of rows"
             raise ConfigError(field_of(config, name, "measured"), problem, "set it to subset or pool")
-    runs = [_run(name, arms[name], seed, config, pools) for seed in config["seeds"] for name in arms]
+        path = settings["encoder"].get("path")
+        if isinstance(path, str) and path.startswith("arm:") and path[4:] not in (config.get("helpers") or {}):
+            fix = "use a helper that is trained"
+            raise ConfigError(
+                field_of(config, name, "encoder") + ".path", f"{path!r} is not trained (ssl is null)", fix
+            )
+    check_trees(config, arms, built, pools)
+    runs = []
+    for seed in config["seeds"]:
+        given = with_backbones(arms, seed, config, pools)
+        runs += [_run(name, given[name], seed, config, pools) for name in arms]
     return Plan(config["name"], runs)
 
 
@@ -63,18 +76,20 @@ def _run(arm: str, settings: Mapping[str, Any], seed: int, config: Mapping[str, 
     embeddings = plan_embed(settings, config, pools)
     points = _points(arm, settings, seed, config, pools, embeddings, label)
     inputs = {"embeddings": embeddings} | ({} if points is None else {"points": points})
-    scores = {
-        (name, ""): Stage(
+    scores = {}
+    for name, settings_of in config["measures"].items():
+        measure, own = build(settings_of, f"measures.{name}"), dict(inputs)
+        if measure.needs_reference:
+            own["reference"] = plan_reference("labelled", settings, config, pools)
+        scores[name, ""] = Stage(
             "measure",
-            {"measure": identity(measure), "version": build(measure, f"measures.{name}").VERSION, "seed": seed},
-            inputs,
+            {"measure": identity(settings_of), "version": measure.VERSION, "seed": seed},
+            own,
             {},
             f"{name} of {label}",
             work=embeddings.work,
             memory=embeddings.work * 64.0,
         )
-        for name, measure in config["measures"].items()
-    }
     return Run(arm, seed, points or embeddings, None, scores)
 
 

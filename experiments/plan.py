@@ -261,10 +261,11 @@ def plan_pool(pool_config: Mapping[str, Any], config: Mapping[str, Any], pools: 
 
 
 def plan_reference(role: str, settings: Mapping[str, Any], config: Mapping[str, Any], pools: Pools) -> Stage:
-    """The embedding of a set that a sampler compares the pool with, by the encoder as it was fitted on the pool."""
+    """The embedding of a set that a sampler or measure compares the pool with, by the encoder as it was fitted on the pool."""
     reference = settings["references"].get(role)
     if reference is None:
-        raise ConfigError(f"references.{role}", "not set, and the sampler needs it", f"add +pool@references.{role}=...")
+        what = "measure" if role == "labelled" else "sampler"
+        raise ConfigError(f"references.{role}", f"not set, and the {what} needs it", f"add +pool@references.{role}=...")
     return plan_embed({**settings, "pool": reference}, config, pools, like=plan_embed(settings, config, pools))
 
 
@@ -338,7 +339,8 @@ def _loading(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _dim(settings: Mapping[str, Any]) -> int:
     if settings.get("backbone"):
-        return int(settings["ssl"]["model_kwargs"].get("embed_dim") or 1024)
+        recipe = settings.get("ssl") or settings["backbone"]().config["ssl"]  # an arm that trains nothing has none
+        return int(recipe["model_kwargs"].get("embed_dim") or 1024)
     return int(settings["encoder"].get("n_components") or 1024)
 
 

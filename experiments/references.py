@@ -1,4 +1,4 @@
-"""What a sampler may look at beside the pool's rows, labels and clusters."""
+"""What a sampler or a measure may look at beside the pool's rows, labels and clusters."""
 
 from typing import Any
 

@@ -28,6 +28,8 @@ class ClassBalance:
 
     VERSION = 1
     needs_rows = True
+    needs_tree = False
+    needs_reference = False
     metrics = (
         "effective_classes",
         "normalized_entropy",

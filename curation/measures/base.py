@@ -6,6 +6,8 @@ from typing import Any, Protocol
 import numpy as np
 from jaxtyping import Float, Int
 
+from strata.curation.hierarchy import Hierarchy
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -13,11 +15,14 @@ class Measured:
 
     points: Float[np.ndarray, "m d"]  # float64: centroids, rows of a subset, or all rows
     labels: Int[np.ndarray, " n"]  # int64, point of each row of the pool, -1 for none
-    data: Float[np.ndarray, "n d"]  # float64: embeddings of the pool
+    data: Float[np.ndarray, "n d"]  # float64: embeddings of the pool; [n, 0] for a measure that needs the tree
     classes: Int[np.ndarray, " n"] | None  # class of each row, -1 for none
     n_classes: int
     seed: int
     rows: Int[np.ndarray, " m"] | None = None  # row of the pool that each point is; None where points are no rows
+    hierarchy: Hierarchy | None = None  # whose top centroids the points are, for a measure that needs the tree
+    reference: Float[np.ndarray, "r d"] | None = None  # float64: embeddings of a labelled set, for one that needs it
+    reference_classes: Int[np.ndarray, " r"] | None = None  # class of each of its rows, -1 for none
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,8 @@ class Measure(Protocol):
 
     VERSION: int
     needs_rows: bool  # it measures chosen rows, not centroids
+    needs_tree: bool  # it measures the tree of clusters (it has ``level``) and reads no embeddings of the pool
+    needs_reference: bool  # it compares with a labelled set: ``references.labelled``
     metrics: tuple[str, ...]  # names of the values
 
     def __call__(self, measured: Measured) -> Findings:

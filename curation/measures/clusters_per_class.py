@@ -36,6 +36,8 @@ class ClustersPerClass:
 
     VERSION = 1
     needs_rows = False
+    needs_tree = False
+    needs_reference = False
     metrics = (
         "slope",
         "correlation",

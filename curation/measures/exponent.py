@@ -10,6 +10,8 @@ class DensityExponent:
 
     VERSION = 1
     needs_rows = False
+    needs_tree = False
+    needs_reference = False
     metrics = ("exponent", "points")
 
     def __init__(self, groups: int = 50) -> None:

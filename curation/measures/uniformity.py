@@ -16,6 +16,8 @@ class Uniformity2D:
 
     VERSION = 1
     needs_rows = False
+    needs_tree = False
+    needs_reference = False
     metrics = ("kl", "points")
 
     def __init__(self, bandwidth: float = 0.5, extent: float = 3.0, step: float = 0.02) -> None:

@@ -22,16 +22,19 @@ VERSION = 1
 
 def run(task: Task, on_metrics: Any = None) -> None:
     """Write ``measures.json`` and ``columns.parquet`` of ``inputs.points`` (or of the whole pool without it)."""
+    measure = build(task.config["measure"], "measure")
     store = EmbeddingStore.open(task.inputs["embeddings"])
-    data = np.asarray(store, np.float64)
+    data = np.empty((len(store), 0)) if measure.needs_tree else np.asarray(store, np.float64)
+    tree = Hierarchy.load(task.inputs["points"]) if measure.needs_tree else None
     points, labels, n_draws = read_points(task.inputs.get("points"), data)
+    others = EmbeddingStore.open(task.inputs["reference"]) if measure.needs_reference else None
+    labelled = (None, None) if others is None else (np.asarray(others, np.float64), others.labels)
     rows = read_rows(task.inputs.get("points"), len(data))
     classes = store.labels
     names = read_manifest(task.inputs["embeddings"], "embeddings")["label_names"]
     n_classes = 0 if classes is None else max(len(names or ()), int(classes.max()) + 1)
-    measure = build(task.config["measure"], "measure")
     found = [
-        measure(Measured(drawn, labels, data, classes, n_classes, task.config["seed"], rows))
+        measure(Measured(drawn, labels, data, classes, n_classes, task.config["seed"], rows, tree, *labelled))
         for drawn in np.split(points, n_draws)
     ]
     values = {name: float(np.mean([each.values[name] for each in found])) for name in found[0].values}

@@ -18,6 +18,7 @@ EXPERIMENTS = sorted(file.stem for file in (CONFIGS / "experiment").glob("*.yaml
 NEEDS_DATA = {
     "tinyimagenet_lt": ["images/tinyimagenet_lt"],
     "fig4_clusters_per_class": ["images/tinyimagenet_lt", "images/caltech101"],
+    "fig5_tree": ["images/tinyimagenet_lt", "images/caltech101"],
     "table6_text": ["text", "lm_eval"],
     "table5b_dense": ["satellite/globe_height"],
     "table5c_fairness": ["images/pacs"],

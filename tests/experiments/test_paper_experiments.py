@@ -73,7 +73,7 @@ def test_scales_on_real_images_plan(name, scale):
     assert make_plan(composed(name, f"scale={scale}", "seeds=[0]")).runs
 
 
-@pytest.mark.parametrize("name", [*WEB, *SIMULATED, "fig4_clusters_per_class", "table6_text"])
+@pytest.mark.parametrize("name", [*WEB, *SIMULATED, "fig4_clusters_per_class", "fig5_tree", "table6_text"])
 def test_every_name_of_the_comparison_is_there(name):
     """Arms of claims and of the paper's numbers are arms; columns of the paper are found; every printed arm is ours."""
     config = composed(name, *(["scale=paper"] if name in WEB else []))
@@ -89,6 +89,29 @@ def test_every_name_of_the_comparison_is_there(name):
         columns = columns_of(config).values()
         found = {column.printed_as for column in columns for arm in paper.arms if paper.numbers(arm, column)}
         assert found, "no column of ours is the paper's"
+
+
+@pytest.mark.parametrize("name", ["fig2_exponents", "fig3_simulated"])
+def test_simulations_are_at_the_papers_size_at_every_scale(name):
+    micro, paper = composed(name), composed(name, "scale=paper")
+    assert make_plan(micro | {"seeds": [0]}).stages == make_plan(paper | {"seeds": [0]}).stages
+    assert {**paper, "scale": "micro"} == micro
+
+
+def test_fig4_at_paper_scale_has_the_trees_of_table_3_and_votes_of_imagenet(tmp_path, monkeypatch):
+    monkeypatch.setenv("STRATA_DATA", str(tmp_path))
+    with pytest.raises(StrataError):
+        make_plan(composed("fig4_clusters_per_class", "scale=paper"))
+    plan = make_plan(declare_absent(composed("fig4_clusters_per_class", "scale=paper")))
+    trees = {stage.key for stage in make_plan(declare_absent(composed("table3_ablations", "scale=paper"))).stages}
+    assert [run.arm for run in plan.runs] == [f"levels_{levels}" for levels in (1, 2, 3, 4)]
+    for run in plan.runs:
+        assert run.sample.key in trees, run.arm
+        (measure,) = run.scores.values()
+        assert (
+            measure.inputs["reference"].work == 1_281_167 and measure.inputs["reference"].inputs["like"].work == 743e6
+        )
+    assert not list(tmp_path.iterdir())
 
 
 def test_every_column_of_tables_2_to_5_is_measured_at_paper_scale():
@@ -111,7 +134,7 @@ def test_the_papers_own_numbers_bear_out_its_claims(name):
         assert abs(printed) < claim.margin if claim.margin is not None else printed > 0, (claim.name, printed)
 
 
-@pytest.mark.parametrize("name", [*WEB, *SIMULATED])
+@pytest.mark.parametrize("name", [*WEB, *SIMULATED, "fig4_clusters_per_class", "fig5_tree"])
 def test_a_file_opens_with_what_it_shows_and_costs(name):
     text = (CONFIGS / "experiment" / f"{name}.yaml").read_text()
     for heading in ("# What it shows:", "# What to expect:", "# What it costs:"):
