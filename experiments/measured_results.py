@@ -81,6 +81,7 @@ def _cell(values: Sequence[Value], arm: str, group: str, metric: str, cost: Cost
 
 def _mean(seeds: dict[int, float]) -> str:
     found = estimate(list(seeds.values()))
-    digits = 0 if all(value.is_integer() for value in seeds.values()) and abs(found.mean) >= 10 else 4
+    whole = all(value.is_integer() for value in seeds.values())
+    digits = 4 if abs(found.mean) < 10 else 0 if whole else 2
     interval = "" if found.n < 2 else f" ± {found.half_width:.{digits}f}"
     return f"{found.mean:,.{digits}f}{interval}"

@@ -9,7 +9,7 @@ from scipy import stats
 from strata.curation.errors import ConfigError
 from strata.experiments import printed
 from strata.experiments.beside_paper import beside_paper, holm
-from strata.experiments.claims import claims_of, judge
+from strata.experiments.claims import claims_of, claims_table, judge
 from strata.experiments.values import Value
 
 CSV = """arm,metric,value,unit,source
@@ -95,6 +95,18 @@ def test_a_claim_of_an_order_is_a_least_squares_slope():
     assert found.printed == pytest.approx(np.polyfit([2, 1, 0], [7, 8, 1], 1)[0])
 
 
+def test_a_claim_of_one_arm_is_what_it_has_above_a_number():
+    found = verdict(OURS, order=["b"], above=0.5)
+    half = stats.t.ppf(0.975, 2) * np.std(OURS["b"], ddof=1) / math.sqrt(3)
+    assert found.found.mean == pytest.approx(np.mean(OURS["b"]) - 0.5) and found.found.half_width == pytest.approx(half)
+    assert found.printed == 0.5 and found.verdict == "undecided"
+    assert verdict(OURS, order=["a"], above=0).verdict == "agrees"
+    assert verdict(OURS, order=["a"], above=20).verdict == "disagrees"
+    config = config_of(OURS, columns={"kl": ["m", "kl", "lower"]}, claims={"x": {"order": ["a"], "above": 20}})
+    assert judge(values_of(OURS), config)[0].verdict == "agrees", "lower is better than 20"
+    assert claims_table("t", judge(values_of(OURS), config)).rows[0][1] == "a > 20"
+
+
 def test_lower_is_better_turns_the_sign():
     config = config_of(OURS, columns={"kl": ["m", "kl", "lower"]}, claims={"x": {"says": "it", "order": ["b", "a"]}})
     (found,) = judge(values_of(OURS), config)
@@ -129,7 +141,8 @@ def test_one_seed_or_none_decides_nothing():
 @pytest.mark.parametrize(
     "claim",
     [{"order": ["a"]}, {"same": ["a", "b"]}, {"order": ["a", "b"], "margin": 1}, {"order": ["a", "b"], "columns": ["x"]},
-     {"same": ["a", "b", "c"], "margin": 1}, {"sayz": "it"}],
+     {"same": ["a", "b", "c"], "margin": 1}, {"sayz": "it"}, {"order": ["a", "b"], "above": 0},
+     {"order": ["a"], "above": "b"}, {"order": ["a"], "above": 0, "margin": 1}],
 )  # fmt: skip
 def test_bad_claims_are_refused(claim):
     with pytest.raises(ConfigError, match="^claims.x"):

@@ -14,6 +14,7 @@ from strata.experiments.declared import declare_absent
 from strata.experiments.plan import make_plan
 from strata.experiments.report import write_report
 from strata.experiments.session import open_runner, open_store, plain
+from strata.experiments.tree_figure import draw_tree
 from strata.experiments.tree_nodes import at_quantiles, tree_nodes
 
 
@@ -85,6 +86,42 @@ def test_tiny_twin_runs_to_its_report(runs: Path, tmp_path: Path):
     with Image.open(tmp_path / "figure.png") as picture:
         pixels = np.asarray(picture.convert("L"))
     assert pixels.shape[1] > 500 and (pixels < 250).mean() > 0.1, "there are pictures on it"
+
+
+def drawn(runs: Path, *overrides: str):
+    """The figure's one pair of axes, laid out."""
+    from matplotlib import pyplot
+
+    config = tiny(runs, *overrides)
+    plan, store = make_plan(config), open_store(config)
+    figure = draw_tree(pyplot, [run for run in plan.runs if run.seed == 0], store, [], config)
+    figure.canvas.draw()
+    pyplot.close(figure)
+    return figure.axes[0]
+
+
+def test_nothing_lies_on_anything_else(runs: Path):
+    axes = drawn(runs, "figure.quantiles=[1,0.5,0]")
+    boxes = [text.get_window_extent() for text in axes.texts if text.get_text()]
+    boxes += [picture.get_window_extent() for picture in axes.images]
+    assert len(axes.images) >= 3 * 9
+    for i, one in enumerate(boxes):
+        assert axes.bbox.x0 <= one.x0 and one.x1 <= axes.bbox.x1 and axes.bbox.y0 <= one.y0 and one.y1 <= axes.bbox.y1
+        for other in boxes[:i]:
+            apart = one.x1 <= other.x0 + 1 or other.x1 <= one.x0 + 1 or one.y1 <= other.y0 + 1 or other.y1 <= one.y0 + 1
+            assert apart, (i, one, other)
+
+
+def test_only_the_classes_named_are_out_of_focus(runs: Path):
+    """Half of the classes, then the other half: every image is out of focus in one of the two."""
+    sharp, low, high = (
+        drawn(runs),
+        drawn(runs, "+figure.blur=['0','1']"),
+        drawn(runs, f"+figure.blur={list('23456789')}"),
+    )
+    for plain_one, *others in zip(sharp.images, low.images, high.images, strict=True):
+        same = [np.array_equal(plain_one.get_array(), other.get_array()) for other in others]
+        assert sum(same) == 1
 
 
 def test_numbers_are_those_of_the_tree_on_disk(runs: Path):
