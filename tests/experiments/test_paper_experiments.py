@@ -125,7 +125,8 @@ def test_every_name_of_the_comparison_is_there(name):
 @pytest.mark.parametrize("name", ["fig2_exponents", "fig3_simulated"])
 def test_simulations_are_at_the_papers_size_at_every_scale(name):
     micro, paper = composed(name), composed(name, "scale=paper")
-    assert make_plan(micro | {"seeds": [0]}).stages == make_plan(paper | {"seeds": [0]}).stages
+    keys = [[stage.key for stage in make_plan(config | {"seeds": [0]}).stages] for config in (micro, paper)]
+    assert keys[0] == keys[1]
     assert {**paper, "scale": "micro"} == micro
 
 
