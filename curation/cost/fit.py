@@ -116,7 +116,8 @@ class Job:
 
     def iterating_memory(self) -> float:
         """Peak of the iterations with the points."""
-        return self.held + memory.iterations(self.rows, self.d, self.k, self.itemsize, self.threads)
+        more = memory.candidates(self.rows, self.d, self.k, self.threads) if self.quick else 0.0
+        return self.held + memory.iterations(self.rows, self.d, self.k, self.itemsize, self.threads) + more
 
 
 def cost_of_fit(

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from strata.curation.cost.steps import batch_size, tries
+from strata.curation.cost.steps import FEW, GROUP, LISTS, NEAR, batch_size, tries
 from strata.curation.kmeans.init import InitName
 from strata.curation.kmeans.match import TILE
 from strata.curation.kmeans.points import CACHE_BYTES, STEP
@@ -10,6 +10,7 @@ from strata.curation.kmeans.source import BLOCK
 
 FIXED = 64 << 20  # buffers of threads and what the allocator keeps
 _PER_ROW = 48  # labels, two bounds and their temporaries, the float64 distance
+_PRODUCT_ROWS = 4096  # rows of one 8-bit product, see kmeans.candidates
 _SORT_PER_ROW = 40  # keys, order, rank
 
 
@@ -68,6 +69,14 @@ def seeding(init: InitName, n: float, d: int, k: float, itemsize: int) -> float:
 def iterations(n: float, d: int, k: float, itemsize: int, threads: int) -> float:
     """Lloyd beside the points."""
     return n * _PER_ROW + centroids(k, d, itemsize) + threads * TILE * 8
+
+
+def candidates(n: float, d: int, k: float, threads: int) -> float:
+    """What the accelerated algorithm holds beside that: candidates, their order, products of 8 bits, lists of centroids."""
+    if k < LISTS:
+        return 0.0
+    listed = min(k, NEAR + GROUP)
+    return n * FEW * 4 + min(n, BLOCK) * 24 + threads * _PRODUCT_ROWS * listed * 4 + k / GROUP * listed * (d + 8)
 
 
 def grouping(n: float) -> float:
