@@ -89,8 +89,7 @@ class DeclaredBenchmark:
 
 def declare_absent(config: Mapping[str, Any]) -> dict[str, Any]:
     """The config with a stand-in for every declared pool and benchmark that cannot be opened."""
-    found = {name: _walk(value, name) for name, value in config.items()}
-    return found
+    return {name: _walk(value, name) for name, value in config.items()}
 
 
 def absent(config: Any) -> list[str]:
