@@ -40,9 +40,9 @@ class TorchGeoPool:
     def __init__(
         self, dataset: str, root: str, options: Mapping[str, Any] | None = None, name: str | None = None
     ) -> None:
-        self._asked = {"dataset": dataset, "root": root, "options": dict(options or {})}
-        self._data = _open(dataset, str(resolve_data_path(root, "pool.root")), self._asked["options"])
-        self._stem = pool_name(None, dataset.rpartition(".")[2].lower(), self._asked["options"].get("split"))
+        self.dataset, self._source, self._options = dataset, root, dict(options or {})
+        self._data = _open(dataset, str(resolve_data_path(root, "pool.root")), self._options)
+        self._stem = pool_name(None, dataset.rpartition(".")[2].lower(), self._options.get("split"))
         self.name = pool_name(name, self._stem)
         targets, classes = getattr(self._data, "targets", None), getattr(self._data, "classes", None)
         self.labels: NDArray[np.int64] | None = None if targets is None else np.asarray(targets, np.int64)
@@ -81,7 +81,7 @@ class TorchGeoPool:
 
     def describe(self) -> dict[str, Any]:
         """Reader, data set, root as given, options."""
-        return {"reader": "torchgeo", **self._asked}
+        return {"reader": "torchgeo", "dataset": self.dataset, "root": self._source, "options": self._options}
 
     def _item_bytes(self) -> int:
         for row in range(len(self)):
