@@ -1,6 +1,7 @@
 """Data that is not here: planned by the sizes that its config declares, refused when something would read it.
 
-A pool's node may say ``declared: {n, kind}``, a benchmark's ``declared: {splits: {train, test, ...}}``. ``strata plan`` and
+A pool's node may say ``declared: {n, kind}``, a benchmark's ``declared: {splits: {train, test, ...}}``, an encoder's, for weights
+that have to be fetched, ``declared: {dim, reads}``. ``strata plan`` and
 ``strata table`` put a stand-in where such data cannot be opened; ``strata run`` does not, so that it is refused as it always is,
 before anything is written.
 """
@@ -65,6 +66,21 @@ class DeclaredPool:
 
 
 @dataclass
+class DeclaredEncoder:
+    """An encoder whose weights are not here.
+
+    Attributes:
+        name: of it.
+        dim: length of an embedding.
+        reads: kind of items, see ``content.py``.
+    """
+
+    name: str
+    dim: int
+    reads: Kind = "images"
+
+
+@dataclass
 class DeclaredBenchmark:
     """A benchmark whose data is not here.
 
@@ -88,7 +104,7 @@ class DeclaredBenchmark:
 
 
 def declare_absent(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The config with a stand-in for every declared pool and benchmark that cannot be opened."""
+    """The config with a stand-in for every declared pool, benchmark and encoder that cannot be opened."""
     return {name: _walk(value, name) for name, value in config.items()}
 
 
@@ -114,7 +130,10 @@ def _walk(node: Any, field_name: str) -> Any:
 
 
 def _stand_in(node: Mapping[str, Any]) -> dict[str, Any]:
-    told, name = node["declared"], node.get("name") or node["declared"].get("name") or node.get("path")
+    told = node["declared"]
+    name = node.get("name") or told.get("name") or node.get("path") or node.get("model")
+    if "dim" in told:
+        return {"_target_": f"{HERE}.DeclaredEncoder", "name": name, "dim": told["dim"], "reads": told["reads"]}
     if "splits" in told:
         task = node.get("task") or _TASKS[node["_target_"].rsplit(".", 1)[-1]]
         benchmark = {

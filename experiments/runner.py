@@ -235,9 +235,11 @@ def name(stage: Stage) -> str:
 
 
 def clock(seconds: float) -> str:
-    """Minutes and seconds, as people read them."""
+    """Minutes and seconds, as people read them; hours alone from 100 on."""
     whole = round(seconds)
     hours, rest = divmod(whole, 3600)
+    if hours >= 100:
+        return f"{hours:,} h"
     return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"
 
 

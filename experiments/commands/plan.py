@@ -20,7 +20,7 @@ def main(config: dict[str, Any]) -> None:
     print(
         f"{plan.name}: {len(config['arms'])} arms x {len(config['seeds'])} seeds = {len(stages)} stages in {store.root}"
     )
-    print(f"{'stage':<10}{'total':>6}{'cached':>8}{'started':>9}{'to run':>8}{'time':>9}{'memory':>10}  rate")
+    print(f"{'stage':<13}{'total':>6}{'cached':>8}{'started':>9}{'to run':>8}{'time':>11}{'memory':>14}  rate")
     left = 0.0
     for kind, group in iter_kinds(stages):
         todo = [stage for stage in group if not store.done(stage)]
@@ -31,8 +31,8 @@ def main(config: dict[str, Any]) -> None:
         started = sum(store.started(stage) for stage in todo)
         memory = max((stage.memory for stage in todo), default=0.0) / 2**20
         print(
-            f"{kind:<10}{len(group):>6}{len(group) - len(todo):>8}{started:>9}{len(todo):>8}"
-            f"{clock(seconds):>9}{memory:>7,.0f} MB  {rate}"
+            f"{kind:<13}{len(group):>6}{len(group) - len(todo):>8}{started:>9}{len(todo):>8}"
+            f"{clock(seconds):>11}{memory:>11,.0f} MB  {rate}"
         )
         if config["list"]:
             for stage in group:

@@ -51,6 +51,37 @@ def test_paper_scale_plans_without_data_and_is_refused_when_run(name, tmp_path, 
     assert not list(tmp_path.iterdir()), "a plan writes nothing"
 
 
+@pytest.mark.parametrize(
+    ("name", "pools", "size", "kind", "steps"),
+    [
+        ("table6_text", {"ccnet-1": 641_000_000, "ccnet-2": 789_000_000}, 200_000_000, "pretrain_text", None),
+        ("table7_satellite", {"maxar18m": 18_000_000}, 9_000_000, "pretrain", 625_000),
+    ],
+)
+def test_text_and_satellite_plan_at_the_papers_scale_without_data(
+    name, pools, size, kind, steps, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("STRATA_DATA", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    config = composed(name, "scale=paper")
+    with pytest.raises(StrataError):
+        make_plan(config)
+    stand_ins = declare_absent(config)
+    plan = make_plan(stand_ins)
+    assert set(pools) <= set(absent(stand_ins)) and len(plan.runs) == len(config["arms"])
+    assert {stage.work for stage in plan.stages if stage.kind == "pool"} == set(pools.values())
+    drawn = [run.sample for run in plan.runs if run.arm.endswith(("hierarchical", "flat"))]
+    assert drawn and all(sample.config["size"] == size for sample in drawn)
+    trained = [stage for stage in plan.stages if stage.kind == kind]
+    assert len(trained) == len(config["arms"])
+    if steps is None:  # 210 B tokens on every set
+        assert all(stage.work == pytest.approx(210e9, rel=1e-4) for stage in trained)
+    else:
+        assert all(stage.config["ssl"]["steps"] == steps for stage in trained)
+    theirs = {column for _, column in printed_numbers(config["printed"]["file"])}
+    assert theirs <= {column.printed_as for column in columns_of(config).values()}
+
+
 @pytest.mark.parametrize("name", NO_DATA_NEEDED)
 @pytest.mark.parametrize("scale", ["tiny", "micro"])
 def test_small_scales_plan_without_data(name, scale, tmp_path, monkeypatch):
