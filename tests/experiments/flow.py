@@ -13,7 +13,7 @@ from pathlib import Path
 
 CONF = Path(__file__).parent / "conf"
 KINDS = ("pool", "embed", "cluster", "sample", "pretrain", "features", "evaluate")  # of stages, in their order
-LONG = 600.0  # seconds: beyond it something hangs, however busy the machine is
+LONG = 1200.0  # seconds: beyond it something hangs, however busy the machine is
 
 
 def arguments(command: str, *overrides: str) -> list[str]:
