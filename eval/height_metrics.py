@@ -57,15 +57,9 @@ def height_errors(
         raise ConfigError("protocol.crop", f"is {crop}", "use 0 or more pixels")
     pixels, blocks = _Moments(), _Moments()
     for predicted, truth in pairs:
-        if predicted.shape != truth.shape:
-            raise DataError(f"a prediction is {predicted.shape} and its truth {truth.shape}; resize the prediction")
-        predicted, truth = predicted.astype(np.float64), truth.astype(np.float64)
-        valid = ~np.isnan(truth)
-        if not np.isfinite(predicted[valid]).all():
-            raise DataError("a prediction is not finite; train the decoder with a smaller learning rate")
-        pixels.add(predicted[valid], truth[valid])
-        inner = slice(crop, -crop or None)
-        blocks.add(*_block_means(predicted[inner, inner], truth[inner, inner], valid[inner, inner], block))
+        own_pixels, own_blocks = _compared(predicted, truth, block, crop)
+        pixels.add(*own_pixels)
+        blocks.add(*own_blocks)
     if not pixels.n:
         raise DataError("no pixel of the truth is valid; check its nodata value")
     if not blocks.n:
@@ -90,15 +84,7 @@ def error_sums(
     again for means over blocks, ``blocks`` and ``block_...``. Arguments and errors: see ``height_errors``, but a map may
     have no valid pixel.
     """
-    if predicted.shape != truth.shape:
-        raise DataError(f"a prediction is {predicted.shape} and its truth {truth.shape}; resize the prediction")
-    predicted, truth = predicted.astype(np.float64), truth.astype(np.float64)
-    valid = ~np.isnan(truth)
-    if not np.isfinite(predicted[valid]).all():
-        raise DataError("a prediction is not finite; train the decoder with a smaller learning rate")
-    p, y = predicted[valid], truth[valid]
-    inner = slice(crop, -crop or None)
-    means, true_means = _block_means(predicted[inner, inner], truth[inner, inner], valid[inner, inner], block)
+    (p, y), (means, true_means) = _compared(predicted, truth, block, crop)
     return {
         "pixels": float(len(y)),
         "absolute": float(np.abs(p - y).sum()),
@@ -113,9 +99,27 @@ def error_sums(
     }
 
 
+_Pair = tuple[Float[np.ndarray, " m"], Float[np.ndarray, " m"]]  # prediction, truth
+
+
+def _compared(
+    predicted: Float[np.ndarray, "h w"], truth: Float[np.ndarray, "h w"], block: int, crop: int
+) -> tuple[_Pair, _Pair]:
+    """The valid pixels of one map, and its means over blocks."""
+    if predicted.shape != truth.shape:
+        raise DataError(f"a prediction is {predicted.shape} and its truth {truth.shape}; resize the prediction")
+    predicted, truth = predicted.astype(np.float64), truth.astype(np.float64)
+    valid = ~np.isnan(truth)
+    if not np.isfinite(predicted[valid]).all():
+        raise DataError("a prediction is not finite; train the decoder with a smaller learning rate")
+    inner = slice(crop, -crop or None)
+    blocks = _block_means(predicted[inner, inner], truth[inner, inner], valid[inner, inner], block)
+    return (predicted[valid], truth[valid]), blocks
+
+
 def _block_means(
     predicted: Float[np.ndarray, "h w"], truth: Float[np.ndarray, "h w"], valid: np.ndarray, block: int
-) -> tuple[Float[np.ndarray, " b"], Float[np.ndarray, " b"]]:
+) -> _Pair:
     rows, columns = (side // block for side in truth.shape)
 
     def sums(values: np.ndarray) -> Float[np.ndarray, " b"]:

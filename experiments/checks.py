@@ -62,7 +62,7 @@ def check_common(config: Mapping[str, Any]) -> None:
     if runner["workers"] != "auto":
         whole("runner.workers", runner["workers"], 0)
     if runner["cluster"]:
-        from strata.experiments.cluster_client import check_cluster  # imports submitit
+        from strata.experiments.jobs.client import check_cluster  # imports submitit
 
         check_cluster(runner["cluster"])
         if runner["workers"] == 0:

@@ -35,8 +35,13 @@ class Column:
 
     @property
     def digits(self) -> int:
-        """Decimals that tables show: one of percents and of lengths."""
-        return 1 if self.percent or _is(self.parts[0][1], LENGTHS) else 3
+        """Decimals that tables show: one of percents and of heights, three of depths (a room's error is 0.3 m)."""
+        return 1 if self.percent or (self.length and self.parts[0][1].startswith("height-")) else 3
+
+    @property
+    def length(self) -> bool:
+        """Whether it is in metres."""
+        return _is(self.parts[0][1], LENGTHS)
 
     def of(self, values: Sequence[Value], arm: str) -> dict[int, float]:
         """seed -> value of an arm, in the column's unit; only seeds that have every part."""

@@ -28,11 +28,9 @@ not come out as hoped: [LOG.md](LOG.md). The paper's numbers: [paper](paper/READ
 
 def index() -> str:
     """The whole text."""
-    lines = [_line(file) for file in sorted(EXPERIMENTS.glob("*.yaml"), key=lambda file: _order(file.stem))]
-    details = [
-        text for file in sorted(EXPERIMENTS.glob("*.yaml"), key=lambda f: _order(f.stem)) if (text := _claims(file))
-    ]
-    return HEAD + "\n".join(lines) + "\n\n## Claims\n\n" + "\n".join(details)
+    files = sorted(EXPERIMENTS.glob("*.yaml"), key=lambda file: _order(file.stem))
+    lines = "\n".join(_line(file) for file in files)
+    return HEAD + lines + "\n\n## Claims\n\n" + "\n".join(filter(None, map(_claims, files)))
 
 
 def _line(file: Path) -> str:

@@ -88,7 +88,7 @@ def make_plan(config: Mapping[str, Any]) -> Plan:
         ConfigError: names the field and the fix.
     """
     if config.get("domain") == "text":
-        from strata.experiments.text_plan import make_text_plan  # builds on this module
+        from strata.experiments.text.plan import make_text_plan  # builds on this module
 
         return make_text_plan(config)
     pools = Pools()
@@ -255,7 +255,7 @@ def plan_pool(pool_config: Mapping[str, Any], config: Mapping[str, Any], pools: 
     taken = Stage("pool", keyed, {}, {"pool": pool_config}, pool.name, work=len(pool), memory=len(pool) * 64.0)
     if not config.get("decontaminate"):
         return taken
-    from strata.experiments.text_plan import plan_decontaminated
+    from strata.experiments.text.plan import plan_decontaminated
 
     return plan_decontaminated(taken, config)
 

@@ -29,9 +29,9 @@ from strata.experiments.spread import spread_table
 from strata.experiments.stage import Stage, unique
 from strata.experiments.store import Store
 from strata.experiments.table import Table, build_tables
-from strata.experiments.text_figure import draw_text
-from strata.experiments.text_results import collect_text
-from strata.experiments.text_tables import text_tables
+from strata.experiments.text.figure import draw_text
+from strata.experiments.text.results import collect_text
+from strata.experiments.text.tables import text_tables
 from strata.experiments.values import write_values
 
 

@@ -12,9 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from strata.experiments.cluster_client import ClusterClient
 from strata.experiments.cost import predict
 from strata.experiments.execute import describe, execute
+from strata.experiments.jobs.client import ClusterClient
 from strata.experiments.lock import Stopped
 from strata.experiments.stage import KINDS, Stage
 from strata.experiments.store import Store

@@ -90,9 +90,10 @@ def build_tables(
             _score(column.of(values, arm), column) or missing(cost, arm, column.parts[0][0]) for column in columns
         ]
         rows.append([arm, *cells])
-    note = f"Mean ± half-width of the 95 % t interval over {len(seeds)} seeds; accuracies in %."
+    lengths = ", lengths in m" if any(column.length for column in columns) else ""
+    note = f"Mean ± half-width of the 95 % t interval over {len(seeds)} seeds; accuracies in %{lengths}."
     if len(seeds) < 2:
-        note = "One seed, so no interval: claim nothing from it. Accuracies in %."
+        note = f"One seed, so no interval: claim nothing from it. Accuracies in %{lengths}."
     heads = [column.name for column in columns]
     tables = [Table(title, ["arm", *[_HEADS[name] for name in data], *heads], rows, [note, *notes])]
     for control in controls:
@@ -103,8 +104,8 @@ def build_tables(
             if arm != control:
                 pairs = [(column, column.of(values, arm), column.of(values, control)) for column in columns]
                 rows.append([arm, *[_difference(paired_difference(a, b), column) for column, a, b in pairs]])
-        note = "Points of accuracy, paired by seed, 95 % t interval; * = the interval excludes zero."
-        note = note if len(seeds) > 1 else "Points of accuracy, one seed."
+        note = f"Points of accuracy{lengths}, paired by seed, 95 % t interval; * = the interval excludes zero."
+        note = note if len(seeds) > 1 else f"Points of accuracy{lengths}, one seed."
         tables.append(Table(f"{title}: difference to {control}", ["arm", *heads], rows, [note]))
     return tables
 

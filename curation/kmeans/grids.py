@@ -5,6 +5,7 @@ sum stays below 2^24, in 8-bit products (15 times as fast where the processor ha
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
@@ -27,7 +28,7 @@ _COARSE = 1 << 24  # n k d from which the coarse grid is used
 _NOISE = 16  # the coarse grid has done its work when the sum of D^2 is this many times what rounding may add
 
 
-class Distances:
+class Distances(ABC):
     """Squared distances of all points to the nearest center so far (``closest``) and to candidates (``load``)."""
 
     noise = 0.0  # a sum of D^2 that says nothing any more
@@ -38,9 +39,9 @@ class Distances:
         self.batch = _ELEMENTS // points.total
         self._to_all: NDArray[Any] = np.empty((0, points.n), dtype)
 
+    @abstractmethod
     def to_rows(self, rows: NDArray[np.int64]) -> NDArray[Any]:
         """Distances of all points of this process to rows of all, [r, n]; the memory is used again by the next call."""
-        raise NotImplementedError
 
     def start(self, chosen: list[int]) -> None:
         """Begin with these centers."""

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from strata.curation.errors import ConfigError
-from strata.curation.pools.fingerprint import digest_json
-from strata.curation.pools.items import check_row, pool_name
+from strata.curation.pools.drawn_points import DrawnPoints
+from strata.curation.pools.items import pool_name
 
 _ROUNDS = 1000  # of redrawing what fell outside the box, before the box is refused
 
@@ -23,7 +23,7 @@ class Gaussian:
     sigma: float
 
 
-class SimulatedPool:
+class SimulatedPool(DrawnPoints):
     """Points of a mixture; an item is its float32 coordinates [d], its label the component that it was drawn from.
 
     Args:
@@ -61,12 +61,12 @@ class SimulatedPool:
         self.gaussians, self.n_uniform = parts, n_uniform
         rng = np.random.default_rng(seed)
         clouds = [self._draw(part, rng) for part in parts]
-        clouds.append(rng.uniform(*self.box, (n_uniform, len(parts[0].center))))
-        self._points: NDArray[np.float32] = np.concatenate(clouds).astype(np.float32)
-        self.name = pool_name(name, f"simulated-{self._points.shape[1]}d")
-        self.labels: NDArray[np.int64] | None = np.repeat(np.arange(len(clouds)), [len(cloud) for cloud in clouds])
-        background = ["uniform"] if n_uniform else []
-        self.label_names: list[str] | None = [f"gaussian-{i}" for i in range(len(parts))] + background
+        dim = len(parts[0].center)
+        clouds.append(rng.uniform(*self.box, (n_uniform, dim)))
+        labels = np.repeat(np.arange(len(clouds)), [len(cloud) for cloud in clouds])
+        label_names = [f"gaussian-{i}" for i in range(len(parts))] + (["uniform"] if n_uniform else [])
+        points = np.concatenate(clouds)
+        super().__init__("simulated", points, pool_name(name, f"simulated-{dim}d"), labels, label_names)
 
     def _draw(self, part: Gaussian, rng: np.random.Generator) -> NDArray[np.float64]:
         points = part.center + part.sigma * rng.standard_normal((part.n, len(part.center)))
@@ -78,28 +78,6 @@ class SimulatedPool:
         if self.truncate:
             raise ConfigError("pool.box", f"{list(self.box)} misses the Gaussian at {part.center}", "widen the box")
         return points
-
-    def __len__(self) -> int:
-        return len(self._points)
-
-    def __getitem__(self, row: int) -> Any:
-        """Coordinates of a point, float32 [d]. IndexError past the end."""
-        return self._points[check_row(row, len(self))]
-
-    @property
-    def dim(self) -> int:
-        """Number of axes."""
-        return self._points.shape[1]
-
-    @property
-    def ids(self) -> Sequence[str]:
-        """``point-000042``."""
-        return [f"point-{row:06d}" for row in range(len(self))]
-
-    @property
-    def fingerprint(self) -> str:
-        """Of the coordinates."""
-        return digest_json({"reader": "simulated", "points": self._points.tobytes().hex()})
 
     def describe(self) -> dict[str, Any]:
         """Reader and options."""

@@ -1,17 +1,15 @@
 """Points of a known intrinsic dimension in more axes: a density that varies along the first axis only."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from strata.curation.errors import ConfigError
-from strata.curation.pools.fingerprint import digest_json
-from strata.curation.pools.items import check_row, pool_name
+from strata.curation.pools.drawn_points import DrawnPoints
+from strata.curation.pools.items import pool_name
 
 
-class SlabPool:
+class SlabPool(DrawnPoints):
     """``n`` points: the first axis has density 2(1 - a)x + a on [0, 1], the next ``dim - 1`` are uniform, the rest are noise.
 
     k-means centroids in d dimensions have density p^(d / (d + 2)) (paper, section 3.2, after Zador), so that along the first axis
@@ -55,32 +53,7 @@ class SlabPool:
         u, slope = points[:, 0], 1.0 - floor
         points[:, 0] = u if slope == 0 else (np.sqrt(floor**2 + 4 * slope * u) - floor) / (2 * slope)
         points[:, dim:] = noise * rng.standard_normal((n, ambient - dim))
-        self._points: NDArray[np.float32] = points.astype(np.float32)
-        self.name = pool_name(name, f"slab-{dim}")
-        self.labels: NDArray[np.int64] | None = None
-        self.label_names: list[str] | None = None
-
-    def __len__(self) -> int:
-        return len(self._points)
-
-    def __getitem__(self, row: int) -> Any:
-        """Coordinates of a point, float32 [ambient]. IndexError past the end."""
-        return self._points[check_row(row, len(self))]
-
-    @property
-    def dim(self) -> int:
-        """Number of axes."""
-        return self._points.shape[1]
-
-    @property
-    def ids(self) -> Sequence[str]:
-        """``point-000042``."""
-        return [f"point-{row:06d}" for row in range(len(self))]
-
-    @property
-    def fingerprint(self) -> str:
-        """Of the coordinates."""
-        return digest_json({"reader": "slab", "points": self._points.tobytes().hex()})
+        super().__init__("slab", points, pool_name(name, f"slab-{dim}"))
 
     def describe(self) -> dict[str, Any]:
         """Reader and options."""

@@ -144,12 +144,7 @@ class _Reader:
             width = height = size
             if image.size != (size, size):
                 image = ImageOps.fit(image, (size, size), method=Image.Resampling.BICUBIC)
-        pixels = np.asarray(image.convert("RGB")).transpose(2, 0, 1)
-        if (height, width) == (size, size):
-            return np.ascontiguousarray(pixels), (size, size)
-        square = np.zeros((3, size, size), np.uint8)
-        square[:, :height, :width] = pixels
-        return square, (height, width)
+        return _padded(np.ascontiguousarray(np.asarray(image.convert("RGB")).transpose(2, 0, 1)), size)
 
 
 class _TileReader:
@@ -165,12 +160,17 @@ class _TileReader:
             raise
         except DataError as error:
             raise DataError(f"item {self.pool.ids[row]!r} of {self.pool.name!r}: {error}") from error
-        bands, height, width = found.shape
-        if (height, width) == (self.size, self.size):
-            return found, (height, width)
-        square = np.zeros((bands, self.size, self.size), np.uint8)
-        square[:, :height, :width] = found
-        return square, (height, width)
+        return _padded(found, self.size)
+
+
+def _padded(pixels: UInt8[np.ndarray, "c h w"], size: int) -> tuple[UInt8[np.ndarray, "c size size"], tuple[int, int]]:
+    """The pixels in the upper left corner of a black square, and their extent."""
+    bands, height, width = pixels.shape
+    if (height, width) == (size, size):
+        return pixels, (size, size)
+    square = np.zeros((bands, size, size), np.uint8)
+    square[:, :height, :width] = pixels
+    return square, (height, width)
 
 
 Reader = Callable[[int], tuple[UInt8[np.ndarray, "c size size"], tuple[int, int]]]

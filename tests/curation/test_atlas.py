@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import io
 import json
 import math
 import re
@@ -22,7 +23,6 @@ from strata.curation.atlas.exemplars import Exemplars, with_distances
 from strata.curation.errors import ConfigError, DataError
 from strata.curation.pools.base import UnreadableItem
 from strata.curation.subset import Selection, write_subset
-from strata.curation.uniformity import kl_to_uniform
 
 NASTY = [
     "</script><script>alert(1)</script>",
@@ -266,7 +266,7 @@ def test_pictures_become_small_ones_and_unreadable_items_are_told(tmp_path: Path
     entries = {entry[0]: entry for entry in data["items"]}
     assert entries[3][4:] == ["unreadable", "cut short"]
     for row, size in ((0, (72, 36)), (1, (40, 20)), (2, (72, 36))):
-        with Image.open(__import__("io").BytesIO(base64.b64decode(entries[row][5]))) as image:
+        with Image.open(io.BytesIO(base64.b64decode(entries[row][5]))) as image:
             assert (image.format, image.size) == ("WEBP", size)
     with pytest.raises(DataError, match="row 0 of pool 'things' is a int"):
         write_atlas(tmp_path / "b.html", h, Selection.of([0]), pool=ListPool([1, 2, 3, 4]))
@@ -354,26 +354,23 @@ def test_an_empty_selection_and_a_single_cluster(tmp_path: Path):
     assert data["levels"][0]["losers"] == [] and data["levels"][0]["curve"]["kl"]["after"] == 0
 
 
-def test_kl_to_uniform():
-    assert kl_to_uniform([3, 3, 3]) == 0
-    assert kl_to_uniform([5, 0, 0, 0]) == pytest.approx(math.log(4))
-    assert kl_to_uniform([3, 1]) == pytest.approx(0.75 * math.log(1.5) + 0.25 * math.log(0.5))
-    for bad in ([], [0, 0], [-1, 2], [np.nan], [[1]]):
-        with pytest.raises(DataError):
-            kl_to_uniform(bad)
-
-
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+in_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+def drawn_by_browser(file: Path) -> str:
+    """The document of a page after its script has run."""
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--window-size=1000,900", "--dump-dom"]
+    command = [CHROMIUM, *options, f"--user-data-dir={file.parent}/profile", file.as_uri()]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300).stdout
+
+
+@in_browser
 def test_it_draws_itself_in_a_browser(tmp_path: Path):
     h = tree()
     pool = ListPool((NASTY * 100)[:600], np.arange(600) % 6, NASTY, name=NASTY[0])
     file = write_atlas(tmp_path / "a.html", h, Selection.of(h.sample(150)), pool=pool)
-    options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/profile", "--dump-dom"]
-    done = subprocess.run([CHROMIUM, *options, file.as_uri()], capture_output=True, text=True, timeout=60)
-    drawn = done.stdout.split('<script type="application/json"')[0]
+    drawn = drawn_by_browser(file).split('<script type="application/json"')[0]
     assert "From <b>600 rows</b> to <b>150</b>" in drawn
     occupied = int((h.sizes(3) > 0).sum())
     assert drawn.count('role="treeitem"') == 1 + occupied and drawn.count("<svg") == 4
@@ -381,7 +378,7 @@ def test_it_draws_itself_in_a_browser(tmp_path: Path):
     assert drawn.count('class="card loser"') > 0 and "How it was made" in drawn
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+@in_browser
 def test_long_texts_stay_inside_their_pane(tmp_path: Path):
     """A text pool as it is: paragraphs without a break, ids that are long paths. Measured in the browser itself."""
     texts = [f"{'word ' * 60}{'x' * (i % 200)}" for i in range(600)]
@@ -393,14 +390,5 @@ def test_long_texts_stay_inside_their_pane(tmp_path: Path):
       const figures = document.querySelectorAll(".detail figure").length;
       document.title = `measured ${wide.length} too wide, ${figures} texts`; });</script></body>"""
     file.write_text(page.replace("</body>", measure), encoding="utf-8")
-    options = [
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--window-size=1000,900",
-        f"--user-data-dir={tmp_path}/profile",
-        "--dump-dom",
-    ]
-    done = subprocess.run([CHROMIUM, *options, file.as_uri()], capture_output=True, text=True, timeout=60)
-    found = re.search(r"<title>measured (\d+) too wide, (\d+) texts</title>", done.stdout)
+    found = re.search(r"<title>measured (\d+) too wide, (\d+) texts</title>", drawn_by_browser(file))
     assert found and found[1] == "0" and int(found[2]) > 5

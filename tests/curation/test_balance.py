@@ -9,7 +9,7 @@ from sklearn.neighbors import KernelDensity
 
 from strata.curation.balance import balance
 from strata.curation.errors import ConfigError, DataError
-from strata.curation.uniformity import density_2d, kl_to_uniform_2d
+from strata.curation.uniformity import density_2d, kl_to_uniform, kl_to_uniform_2d
 
 
 def test_values_by_hand():
@@ -68,3 +68,12 @@ def test_bad_clouds():
     for cloud in (np.zeros((3, 3)), np.zeros((0, 2)), [[np.nan, 0]]):
         with pytest.raises(DataError):
             kl_to_uniform_2d(cloud)
+
+
+def test_kl_to_uniform():
+    assert kl_to_uniform([3, 3, 3]) == 0
+    assert kl_to_uniform([5, 0, 0, 0]) == pytest.approx(math.log(4))
+    assert kl_to_uniform([3, 1]) == pytest.approx(0.75 * math.log(1.5) + 0.25 * math.log(0.5))
+    for bad in ([], [0, 0], [-1, 2], [np.nan], [[1]]):
+        with pytest.raises(DataError):
+            kl_to_uniform(bad)

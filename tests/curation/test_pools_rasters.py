@@ -2,9 +2,11 @@
 
 import json
 import pickle
+from functools import partial
 
 import numpy as np
 import pytest
+from geotiff import UTM33, write_geotiff
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -24,20 +26,7 @@ from strata.curation.pools.rendered import RenderedPool
 from strata.curation.pools.subset import SubsetPool
 from strata.curation.pools.windows import starts
 
-rasterio = pytest.importorskip("rasterio")
-
-
-def write(path, values, *, crs="EPSG:32633", origin=(500000.0, 5200000.0), pixel=10.0, nodata=None):
-    """A GeoTIFF of values [bands, h, w]."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    count, height, width = values.shape
-    transform = rasterio.transform.from_origin(*origin, pixel, pixel)
-    with rasterio.open(
-        path, "w", driver="GTiff", count=count, height=height, width=width, dtype=values.dtype, crs=crs,
-        transform=transform, nodata=nodata,
-    ) as file:  # fmt: skip
-        file.write(values)
-    return path
+write = partial(write_geotiff, **UTM33)
 
 
 def scene(bands=12, height=50, width=70, seed=0):

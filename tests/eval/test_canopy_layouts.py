@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pytest
 import rasterio
+from geotiff import write_geotiff as write
 
 from strata.curation.errors import ConfigError, DataError
 from strata.curation.paths import data_root
@@ -12,15 +13,6 @@ from strata.curation.pools.base import Pool, UnreadableItem
 from strata.eval.benchmarks import DenseBenchmark
 from strata.eval.height_metrics import height_errors
 from strata.eval.layouts.canopy import height_pairs, neon_aerial
-
-
-def write(path, values, nodata=None):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    count, height, width = values.shape
-    shape = {"count": count, "height": height, "width": width, "dtype": values.dtype.name}
-    with rasterio.open(path, "w", driver="GTiff", nodata=nodata, **shape) as file:
-        file.write(values)
-    return path
 
 
 def pair(root, name="A", side=20, bands=3, dtype=np.uint8, ratio=5):

@@ -12,8 +12,8 @@ import pytest
 from flow import finish, scores, start
 
 from strata.curation.errors import ConfigError, StrataError
-from strata.experiments.cluster_client import ClusterClient, check_cluster
 from strata.experiments.execute import describe
+from strata.experiments.jobs.client import ClusterClient, check_cluster
 from strata.experiments.stage import Stage
 from strata.experiments.store import Store
 from strata.experiments.worker_client import StageFailed
@@ -166,7 +166,7 @@ def test_slurm_gets_resources_and_a_second_command_waits_for_the_first_ones_job(
     second.start()
     until(lambda: any("earlier command" in line for line in said))
     order = tmp_path / "jobs" / f"pool-{stage.key}.json"
-    from strata.experiments.cluster_job import StageJob
+    from strata.experiments.jobs.job import StageJob
 
     StageJob(str(order))()  # what the node does
     second.join(timeout=60)

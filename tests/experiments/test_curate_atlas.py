@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from geotiff import write_geotiff
 
 from strata.experiments.cli import dispatch
 
@@ -49,12 +50,9 @@ def test_atlas_is_yes_or_no(place: Path, capfd: pytest.CaptureFixture[str]):
 
 
 def test_the_atlas_of_rasters_has_a_map(place: Path, capfd: pytest.CaptureFixture[str]):
-    rasterio = pytest.importorskip("rasterio")
+    # 16 bits: GDAL takes a fourth band of uint8 for alpha
     values = np.random.default_rng(0).integers(0, 255, (4, 60, 60), dtype=np.uint16)
-    transform = rasterio.transform.from_origin(14.0, 47.0, 0.01, 0.01)
-    shape = {"count": 4, "height": 60, "width": 60, "dtype": "uint16"}  # GDAL takes a fourth band of uint8 for alpha
-    with rasterio.open(place / "a.tif", "w", driver="GTiff", crs="EPSG:4326", transform=transform, **shape) as file:
-        file.write(values)
+    write_geotiff(place / "a.tif", values, crs="EPSG:4326", origin=(14.0, 47.0), pixel=0.01)
     bands = ["pool=rasters", "pool.path=a.tif", "pool.tile=6", "encoder=band_pca", "encoder.bands=4", "size=30"]
     others = [each for each in SMALL if not each.startswith(("pool", "encoder", "size"))]
     assert dispatch(["curate", *bands, *others, "encoder.n_components=8", "out=a"]) == 0

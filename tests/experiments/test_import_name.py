@@ -16,7 +16,7 @@ ROOMS = ("curation", "ssl", "eval", "experiments", "configs")
 
 def python(code: str, *, cwd: Path = ROOT, path: str = "", executable: str = sys.executable) -> None:
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | ({"PYTHONPATH": path} if path else {})
-    subprocess.run([executable, "-c", code], cwd=cwd, env=environment, check=True, timeout=300)
+    subprocess.run([executable, "-c", code], cwd=cwd, env=environment, check=True, timeout=1200)
 
 
 def test_standard_ssl_from_the_root():
@@ -72,7 +72,7 @@ def wheel_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         (source / name).write_bytes((ROOT / name).read_bytes())
     command = [sys.executable, "-m", "pip", "wheel", "-q", ".", "--no-deps", "--no-build-isolation", "-w", str(built)]
-    subprocess.run(command, cwd=source, check=True, timeout=300)
+    subprocess.run(command, cwd=source, check=True, timeout=1200)
     with zipfile.ZipFile(next(built.glob("strata-*.whl"))) as archive:
         archive.extractall(site)
     return site

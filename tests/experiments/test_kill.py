@@ -4,9 +4,8 @@ import time
 from pathlib import Path
 
 import pytest
-from flow import finish, scores, start
+from flow import KINDS, finish, processes_of, scores, start, wait_until
 
-KINDS = ("pool", "embed", "cluster", "sample", "pretrain", "features", "evaluate")
 SMALL = ("seeds=[0]", "ssl.steps=30", "ssl.checkpoint_every=5")
 
 
@@ -33,7 +32,7 @@ def test_killed_in_every_kind_of_stage(tmp_path: Path, undisturbed: dict[str, st
             process.kill()
             killed.append(kind)
         process.communicate()
-        time.sleep(0.5)  # orphaned workers see their stdin close and end
+        wait_until(lambda: not processes_of(tmp_path))  # orphaned workers see their stdin close and end
     assert {"embed", "cluster", "pretrain", "features", "evaluate"} <= set(killed), killed
     code, _, err = finish(start(tmp_path, *SMALL))
     assert code == 0, err

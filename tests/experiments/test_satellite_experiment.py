@@ -1,12 +1,14 @@
 """A satellite experiment from a 12-band raster with known statistics to its tables and maps, through every stage."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from geotiff import UTM33, write_geotiff
 from hydra import compose, initialize_config_module
 
 from strata.curation.artifact import read_manifest
@@ -20,24 +22,12 @@ from strata.experiments.report import write_report
 from strata.experiments.results import collect
 from strata.experiments.session import open_runner, open_store, plain
 
-rasterio = pytest.importorskip("rasterio")
-
 CONF = Path(__file__).parent / "conf"
 BANDS = 12
 MEAN = 10.0 ** np.arange(BANDS) * np.where(np.arange(BANDS) % 2, -1, 1)  # 1, -10, 100, ... in unlike units
 STD = np.abs(MEAN) * np.linspace(0.01, 0.5, BANDS)
 HOLE, RIM = -9999.0, 5
-
-
-def write(path, values, crs="EPSG:32633", origin=(500000.0, 5200000.0), pixel=10.0):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    count, height, width = values.shape
-    with rasterio.open(
-        path, "w", driver="GTiff", count=count, height=height, width=width, dtype="float64", crs=crs, nodata=HOLE,
-        transform=rasterio.transform.from_origin(*origin, pixel, pixel),
-    ) as file:  # fmt: skip
-        file.write(values)
-    return path
+write = partial(write_geotiff, nodata=HOLE, **UTM33)
 
 
 def scenes(root, seed):

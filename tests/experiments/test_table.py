@@ -45,6 +45,15 @@ def test_heights_are_in_metres_and_r2_as_it_is():
     main, difference = build_tables("exp", values, {"raw": {}, "ours": {}}, ["raw"], columns)
     assert main.rows == [["raw", "500.0 ± 0.0", "0.500 ± 0.000"], ["ours", "500.2 ± 0.0", "0.750 ± 0.000"]]
     assert difference.rows == [["ours", "+0.2 ± 0.0*", "+0.250 ± 0.000*"]]
+    assert main.notes[0].endswith("accuracies in %, lengths in m.") and "lengths in m," in difference.notes[0]
+    assert not any("lengths" in note for table in tables() for note in table.notes)
+
+
+def test_depths_of_a_room_keep_their_digits():
+    values = [Value(arm, seed, "nyu", "depth-v1 rmse", 0.298) for arm in ("raw", "ours") for seed in (0, 1)]
+    columns = shown_columns(values, {"table": {"metrics": ["rmse"]}})
+    main = build_tables("exp", values, {"raw": {}, "ours": {}}, ["raw"], columns)[0]
+    assert main.rows[0] == ["raw", "0.298 ± 0.000"] and main.notes[0].endswith("lengths in m.")
 
 
 def test_renderings_hold_the_same_cells():

@@ -16,7 +16,7 @@ from strata.curation.text.tokens import TokenStore
 from strata.experiments.plan import make_plan
 from strata.experiments.report import write_report
 from strata.experiments.session import open_runner, open_store, plain
-from strata.experiments.text_results import collect_text
+from strata.experiments.text.results import collect_text
 
 CONF = Path(__file__).parent / "conf"
 TOPICS = {"sea": "wave tide salt ship harbor", "sky": "cloud wind bird plane blue", "code": "loop array null type int"}

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from geotiff import write_geotiff as write
 
 from strata.curation.encoders.backbone import BackboneEncoder
 from strata.curation.errors import ConfigError, DataError
@@ -19,8 +20,6 @@ from strata.ssl.image.bands import fit_to_bands
 from strata.ssl.image.config import ImageSSLConfig
 from strata.ssl.image.data import ImageSource
 from strata.ssl.image.pretrain import pretrain
-
-rasterio = pytest.importorskip("rasterio")
 
 BANDS = 5
 NO_COLOR = {"saturation": 0.0, "hue": 0.0, "gray": 0.0, "solarize": (0.0, 0.0, 0.0)}
@@ -36,15 +35,6 @@ SETTINGS = {
 
 def recipe(**changes):
     return ImageSSLConfig(**{**SETTINGS, **changes})
-
-
-def write(path, values, nodata=None):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    count, height, width = values.shape
-    shape = {"count": count, "height": height, "width": width, "dtype": values.dtype.name}
-    with rasterio.open(path, "w", driver="GTiff", nodata=nodata, **shape) as file:
-        file.write(values)
-    return path
 
 
 def scene(bands=BANDS, side=100, seed=0):

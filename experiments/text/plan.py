@@ -19,8 +19,8 @@ from strata.experiments.identity import folder_digest, leave_out, plain
 from strata.experiments.plan import ARM_SETTINGS, Plan, Pools, Run, merge, plan_pool, plan_sample
 from strata.experiments.plan_eval import plan_score
 from strata.experiments.stage import Stage, canonical_json
-from strata.experiments.text_settings import TextSettings, check_decontaminate, check_recipe, check_text
-from strata.experiments.text_tables import check_text_table
+from strata.experiments.text.settings import TextSettings, check_decontaminate, check_recipe, check_text
+from strata.experiments.text.tables import check_text_table
 
 TEXT_SETTINGS = (*ARM_SETTINGS, "match_tokens")
 

@@ -9,7 +9,7 @@ import numpy as np
 from strata.experiments.figure import COLORS
 from strata.experiments.grouped_tables import ways_of
 from strata.experiments.statistics import estimate
-from strata.experiments.text_tables import columns_of
+from strata.experiments.text.tables import columns_of
 from strata.experiments.values import Value, by_seed
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from strata.curation.artifact import write_json
 from strata.curation.errors import ConfigError, MissingExtraError, StrataError
-from strata.experiments.cluster_job import StageJob, reply_file
+from strata.experiments.jobs.job import StageJob, reply_file
 from strata.experiments.stage import KINDS
 from strata.experiments.worker_client import StageFailed
 
