@@ -13,7 +13,10 @@ from strata.experiments.statistics import estimate
 from strata.experiments.store import Store
 from strata.experiments.values import Value
 
-COLORS = {"raw": "#7f7f7f", "random": "#c49c94", "hand": "#2ca02c", "flat": "#ff7f0e", "hierarchical": "#1f77b4"}
+COLORS = {
+    "raw": "#7f7f7f", "random": "#c49c94", "random_tokens": "#e377c2", "hand": "#2ca02c", "flat": "#ff7f0e",
+    "hierarchical": "#1f77b4",
+}  # fmt: skip
 
 
 def draw(title: str, plan: Plan, store: Store, values: Sequence[Value], columns: Sequence[Column], path: Path) -> None:
