@@ -10,9 +10,10 @@ from strata.curation.pools.base import Pool
 from strata.curation.pools.fingerprint import digest_json
 from strata.curation.pools.subset import SubsetPool
 from strata.eval.features import GROUP
+from strata.eval.same_items import SameItems
 
 
-class GroupedPool:
+class GroupedPool(SameItems):
     """The items of ``pool`` with columns of it as groups, e.g. the domain of PACS, beside those that it has already.
 
     Args:
@@ -24,24 +25,12 @@ class GroupedPool:
     """
 
     def __init__(self, pool: Pool, groups: Sequence[str]) -> None:
-        self._pool = pool
+        super().__init__(pool)
         self.name, self.labels, self.label_names = pool.name, pool.labels, pool.label_names
         self.candidates = getattr(pool, "candidates", None)
         self.extra: dict[str, list[Any]] = dict(getattr(pool, "extra", {}))
         for group in groups:
             self.extra[GROUP + group] = [str(value) for value in column_of(pool, group)]
-
-    def __len__(self) -> int:
-        return len(self._pool)
-
-    def __getitem__(self, row: int) -> Any:
-        """The pool's item."""
-        return self._pool[row]
-
-    @property
-    def ids(self) -> Sequence[str]:
-        """The pool's."""
-        return self._pool.ids
 
     @property
     def fingerprint(self) -> str:

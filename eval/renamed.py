@@ -9,9 +9,10 @@ from strata.curation.errors import ConfigError
 from strata.curation.pools.base import Pool
 from strata.curation.pools.content import Kind, kind_of
 from strata.curation.pools.fingerprint import digest_json
+from strata.eval.same_items import SameItems
 
 
-class RenamedPool:
+class RenamedPool(SameItems):
     """A labelled pool under the classes of another: each own class is one or several of theirs.
 
     A prediction is right if it is any class that the item's own class stands for; only classes that some own class stands
@@ -50,25 +51,14 @@ class RenamedPool:
             lost_name = pool.label_names[lost[0]] if lost[0] >= 0 else "unlabelled items"
             raise ConfigError("pool.accepted", f"says nothing of {lost_name!r} of {pool.name!r}", "add it")
         rows = [right[int(label)] for label in pool.labels]
-        self._pool, self._accepted = pool, {label: sorted(names) for label, names in accepted.items()}
+        super().__init__(pool)
+        self._accepted = {label: sorted(names) for label, names in accepted.items()}
         self.name = name or pool.name
         self.kind: Kind = kind_of(pool)
         self.labels = np.array([classes[0] for classes in rows], np.int64)
         self.label_names = list(classes_of.label_names)
         self.candidates = sorted({each for classes in right.values() for each in classes})
         self.extra = {**getattr(pool, "extra", {}), "accepted": rows}
-
-    def __len__(self) -> int:
-        return len(self._pool)
-
-    def __getitem__(self, row: int) -> Any:
-        """The item at a row. Raises as its pool does."""
-        return self._pool[row]
-
-    @property
-    def ids(self) -> Sequence[str]:
-        """The pool's."""
-        return self._pool.ids
 
     @property
     def fingerprint(self) -> str:

@@ -10,26 +10,16 @@ from strata.curation.pools.fingerprint import digest_json
 from strata.curation.pools.subset import SubsetPool
 from strata.eval.grouped import column_of
 from strata.eval.labels import check_labels, check_same_classes
+from strata.eval.same_items import SameItems
 
 
-class QueryPool:
+class QueryPool(SameItems):
     """Queries with rows of a database as columns "easy", "hard" and "junk"; the items are those of ``pool``."""
 
     def __init__(self, pool: Pool, extra: dict[str, list[list[int]]], database: str) -> None:
-        self._pool, self.extra, self._database = pool, extra, database
+        super().__init__(pool)
+        self.extra, self._database = extra, database
         self.name, self.labels, self.label_names = pool.name, pool.labels, pool.label_names
-
-    def __len__(self) -> int:
-        return len(self._pool)
-
-    def __getitem__(self, row: int) -> Any:
-        """The pool's item."""
-        return self._pool[row]
-
-    @property
-    def ids(self) -> Any:
-        """The pool's."""
-        return self._pool.ids
 
     @property
     def fingerprint(self) -> str:

@@ -77,10 +77,14 @@ def plan_decontaminated(inventory: Stage, config: Mapping[str, Any]) -> Stage:
 
 def _raw(pool_config: Mapping[str, Any], field: str, config: Mapping[str, Any], pools: Pools) -> Stage:
     """The inventory of a pool as it is: what is no training data is not decontaminated."""
+    _check_text(pool_config, field, pools)
+    return plan_pool(pool_config, {**config, "decontaminate": None}, pools)
+
+
+def _check_text(pool_config: Mapping[str, Any], field: str, pools: Pools) -> None:
     pool = pools.open(pool_config, field)
     if kind_of(pool) != "text":
         raise ConfigError(field, f"{pool.name!r} holds {kind_of(pool)}", "use a pool of texts")
-    return plan_pool(pool_config, {**config, "decontaminate": None}, pools)
 
 
 def _run(
@@ -93,9 +97,7 @@ def _run(
     pools: Pools,
 ) -> Run:
     label, chosen = f"{arm}, seed {seed}", arms[arm]
-    pool = pools.open(chosen["pool"], field_of(config, arm, "pool"))
-    if kind_of(pool) != "text":
-        raise ConfigError(field_of(config, arm, "pool"), f"{pool.name!r} holds {kind_of(pool)}", "use a pool of texts")
+    _check_text(chosen["pool"], field_of(config, arm, "pool"), pools)
     inventory = plan_pool(chosen["pool"], config, pools)
     tokens = plan_tokens(inventory, tokenizer)
     subset = _subset(arm, arms, seed, config, pools, inventory, tokens)
