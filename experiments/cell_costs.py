@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from strata.experiments.cost import predict
+from strata.experiments.cost import predictor
 from strata.experiments.plan import Plan
 from strata.experiments.runner import clock
 from strata.experiments.stage import Stage, unique
@@ -24,7 +24,8 @@ class CellCosts:
                 self._leaves.setdefault((run.arm, group), []).append(stage)
             self._leaves.setdefault((run.arm, "data"), []).append(run.sample)
         self._all = {stage.key: stage for stage in plan.stages}
-        self._seconds = {key: predict(stage, store)[0] for key, stage in self._all.items()}
+        seconds = predictor(store)
+        self._seconds = {key: seconds(stage)[0] for key, stage in self._all.items()}
         self._done = {key for key, stage in self._all.items() if store.done(stage)}
         self._n_seeds = max(1, len({run.seed for run in plan.runs}))
 

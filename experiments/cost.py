@@ -1,6 +1,8 @@
 """Predict the seconds of a stage before it runs: from this store's own finished stages, else from built-in rates."""
 
+import functools
 import statistics
+from collections.abc import Callable
 
 from strata.experiments.cluster_cost import UNIT, cluster_rates
 from strata.experiments.stage import Stage
@@ -33,15 +35,27 @@ DEFAULT_RATES = {
 OVERHEAD = 0.3  # seconds of any stage
 
 
-def predict(stage: Stage, store: Store, *, calibrate: bool = False) -> tuple[float, bool]:
-    """Seconds a stage will take, and whether a measured rate stands behind the number.
+def predict(stage: Stage, store: Store) -> tuple[float, bool]:
+    """Seconds a stage will take, and whether a measured rate stands behind the number; see ``predictor``."""
+    return predictor(store)(stage)
+
+
+def predictor(store: Store, *, calibrate: bool = False) -> Callable[[Stage], tuple[float, bool]]:
+    """``predict`` for many stages: what the store has measured of a kind is read once, not once per stage.
 
     The rate is that of this store's own stages of the kind; of clusterings, before there are any, that of this machine's
     calibration: the one in the runs folder, or with ``calibrate`` one made now, in about two seconds.
     """
-    measured = store.seconds(stage.kind)
-    rates = [work / max(seconds - OVERHEAD, 1e-3) for work, seconds in measured]
-    if not rates and stage.kind == "cluster":
-        rates = cluster_rates(store.root.parent, stage.runtime["device"], calibrate)
-    rate = statistics.median(rates) if rates else DEFAULT_RATES[stage.kind]
-    return OVERHEAD + stage.work / rate, bool(rates)
+
+    @functools.cache
+    def rate(kind: str, device: str) -> tuple[float, bool]:
+        rates = [work / max(seconds - OVERHEAD, 1e-3) for work, seconds in store.seconds(kind)]
+        if not rates and kind == "cluster":
+            rates = cluster_rates(store.root.parent, device, calibrate)
+        return (statistics.median(rates), True) if rates else (DEFAULT_RATES[kind], False)
+
+    def seconds(stage: Stage) -> tuple[float, bool]:
+        per_second, measured = rate(stage.kind, stage.runtime["device"] if stage.kind == "cluster" else "")
+        return OVERHEAD + stage.work / per_second, measured
+
+    return seconds

@@ -16,7 +16,7 @@ from strata.experiments.beside_paper import beside_paper
 from strata.experiments.cell_costs import CellCosts
 from strata.experiments.claims import claims_table, judge
 from strata.experiments.columns import shown_columns
-from strata.experiments.cost import predict
+from strata.experiments.cost import predictor
 from strata.experiments.figure import draw
 from strata.experiments.html_report import write_html
 from strata.experiments.maps import write_maps
@@ -87,7 +87,8 @@ def not_run(plan: Plan, store: Store) -> list[str]:
     for run in plan.runs:
         stages = unique(run.scores.values() or [run.pretrain or run.sample])
         missing.setdefault(run.arm, []).extend(stage for stage in stages if not store.done(stage))
-    seconds = {arm: sum(predict(stage, store)[0] for stage in unique(todo)) for arm, todo in missing.items() if todo}
+    predict = predictor(store)
+    seconds = {arm: sum(predict(stage)[0] for stage in unique(todo)) for arm, todo in missing.items() if todo}
     if not seconds:
         return []
     said = ", ".join(f"{arm} {clock(left)}" for arm, left in seconds.items())

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from strata.experiments.cost import predict
+from strata.experiments.cost import predictor
 from strata.experiments.execute import describe, execute
 from strata.experiments.jobs.client import ClusterClient
 from strata.experiments.lock import Stopped
@@ -48,7 +48,8 @@ class Progress:
             self._predict(left)
 
     def _predict(self, stages: list[Stage]) -> None:
-        self._predicted = {stage.key: predict(stage, self.store)[0] for stage in stages}
+        seconds = predictor(self.store)
+        self._predicted = {stage.key: seconds(stage)[0] for stage in stages}
 
 
 @dataclass

@@ -3,7 +3,7 @@
 from typing import Any
 
 from strata.experiments.app import app
-from strata.experiments.cost import predict
+from strata.experiments.cost import predictor
 from strata.experiments.declared import declare_absent
 from strata.experiments.plan import iter_kinds, make_plan
 from strata.experiments.runner import clock
@@ -21,10 +21,11 @@ def main(config: dict[str, Any]) -> None:
         f"{plan.name}: {len(config['arms'])} arms x {len(config['seeds'])} seeds = {len(stages)} stages in {store.root}"
     )
     print(f"{'stage':<13}{'total':>6}{'cached':>8}{'started':>9}{'to run':>8}{'time':>11}{'memory':>14}  rate")
+    predict = predictor(store, calibrate=True)
     left = 0.0
     for kind, group in iter_kinds(stages):
         todo = [stage for stage in group if not store.done(stage)]
-        predicted = [predict(stage, store, calibrate=True) for stage in todo]
+        predicted = [predict(stage) for stage in todo]
         seconds = sum(time for time, _ in predicted)
         left += seconds
         rate = "" if not todo else "measured here" if all(measured for _, measured in predicted) else "built in"
@@ -37,8 +38,6 @@ def main(config: dict[str, Any]) -> None:
         if config["list"]:
             for stage in group:
                 state = "cached" if store.done(stage) else "started" if store.started(stage) else "to run"
-                print(
-                    f"    {stage.key}  {state:<8} {clock(predict(stage, store, calibrate=True)[0]):>7}  {stage.label}"
-                )
+                print(f"    {stage.key}  {state:<8} {clock(predict(stage)[0]):>7}  {stage.label}")
     print(f"predicted: {clock(left)} of stage time, about {clock(left / workers)} with {workers} workers")
     print("memory is the largest working set of data of one stage, without the libraries' own 0.5 GB or so per worker")
