@@ -12,10 +12,10 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from strata.curation.errors import StrataError
-from strata.experiments.checks import check_common
 from strata.experiments.hydra_errors import explain
-from strata.experiments.places import as_refusal
 from strata.experiments.session import plain
+from strata.experiments.settings.checks import check_common
+from strata.experiments.settings.places import as_refusal
 
 
 def app(config_name: str) -> Callable[[Callable[[dict[str, Any]], None]], Callable[[], None]]:

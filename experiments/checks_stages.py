@@ -11,9 +11,9 @@ from strata.curation.errors import ConfigError, StrataError
 from strata.curation.hierarchical_kmeans import HierarchicalKMeans
 from strata.curation.pools.base import Pool
 from strata.curation.pools.content import kind_of
-from strata.experiments.build import build, placed, typed
-from strata.experiments.checks import whole
-from strata.experiments.signature import check_call
+from strata.experiments.settings.build import build, placed, typed
+from strata.experiments.settings.checks import whole
+from strata.experiments.settings.signature import check_call
 from strata.experiments.stage import canonical_json
 
 

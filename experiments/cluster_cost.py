@@ -9,7 +9,7 @@ from strata.curation.cost.fit import cost_of_fit, peak_memory, total_seconds
 from strata.curation.cost.work import Rates
 from strata.curation.device import resolve_device
 from strata.curation.pools.base import Pool
-from strata.experiments.build import build
+from strata.experiments.settings.build import build
 
 CALIBRATION = "calibration"  # folder in the runs folder
 UNIT = 2e8  # of a cluster stage's work per second of the machine that ``Rates()`` describes

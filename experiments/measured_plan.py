@@ -4,9 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from strata.curation.errors import ConfigError
-from strata.experiments.build import build
 from strata.experiments.check_comparison import check_comparison
-from strata.experiments.checks import mapping, one_of
 from strata.experiments.checks_stages import check_hierarchy, field_of
 from strata.experiments.identity import identity
 from strata.experiments.measured_results import check_measured
@@ -21,6 +19,8 @@ from strata.experiments.plan import (
     plan_sample,
     with_backbones,
 )
+from strata.experiments.settings.build import build
+from strata.experiments.settings.checks import mapping, one_of
 from strata.experiments.stage import Stage
 from strata.experiments.tree_checks import check_trees
 

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from strata.curation.errors import ConfigError
-from strata.experiments.build import build
-from strata.experiments.checks import one_of
 from strata.experiments.grouped_tables import check_groups, grouped_tables
 from strata.experiments.plan import Plan
+from strata.experiments.settings.build import build
+from strata.experiments.settings.checks import one_of
 from strata.experiments.statistics import estimate
 from strata.experiments.store import Store
 from strata.experiments.table import Cost, Table, missing

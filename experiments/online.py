@@ -5,9 +5,9 @@ from typing import Any
 
 from strata.curation.errors import ConfigError
 from strata.eval.online import OnlineProbe
-from strata.experiments.build import build
-from strata.experiments.checks import whole
 from strata.experiments.plan_eval import fitting
+from strata.experiments.settings.build import build
+from strata.experiments.settings.checks import whole
 
 LOG_EVERY = 20  # steps between two lines of a trainer's log, which the values go into
 

@@ -9,9 +9,7 @@ from strata.curation.errors import ConfigError
 from strata.curation.levels import resolve_levels
 from strata.curation.pools.base import Pool
 from strata.curation.pools.content import check_reads, kind_of
-from strata.experiments.build import build
 from strata.experiments.check_comparison import check_comparison
-from strata.experiments.checks import check_experiment, check_table, whole
 from strata.experiments.checks_stages import (
     check_draw,
     check_encoder,
@@ -27,6 +25,8 @@ from strata.experiments.identity import UNKEYED_CLUSTERING, UNKEYED_SSL, cluster
 from strata.experiments.online import online_settings
 from strata.experiments.plan_eval import check_probes, plan_probes
 from strata.experiments.references import REFERENCES, metadata_column
+from strata.experiments.settings.build import build
+from strata.experiments.settings.checks import check_experiment, check_table, whole
 from strata.experiments.stage import KINDS, Stage, canonical_json, unique
 from strata.ssl.image.bands import needs_statistics
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from strata.eval.protocols.base import Protocol
-from strata.experiments.build import build
 from strata.experiments.plan import Plan, Run
+from strata.experiments.settings.build import build
 from strata.experiments.store import Store
 from strata.experiments.values import Value
 

@@ -5,9 +5,9 @@ from typing import Any
 
 from strata.curation.errors import ConfigError
 from strata.curation.pools.content import kind_of
-from strata.experiments.checks import one_of, whole
 from strata.experiments.checks_stages import field_of
 from strata.experiments.plan import Pools
+from strata.experiments.settings.checks import one_of, whole
 
 SHOWN = ("images", "tiles")
 

@@ -65,7 +65,7 @@ def test_every_choice_composes(choice: str):
 
 @pytest.mark.parametrize("file", sorted((CONFIGS / "ssl").glob("*.yaml")), ids=lambda file: file.stem)
 def test_every_recipe_is_valid(file: Path):
-    from strata.experiments.build import typed
+    from strata.experiments.settings.build import typed
     from strata.ssl.image.config import ImageSSLConfig
     from strata.ssl.text.config import TextSSLConfig
 

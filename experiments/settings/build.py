@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from strata.curation.errors import ConfigError, DataError, StrataError
-from strata.experiments.signature import check_targets
+from strata.experiments.settings.signature import check_targets
 
 T = TypeVar("T")
 _ROOTS = (

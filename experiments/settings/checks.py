@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from strata.curation.errors import ConfigError
-from strata.experiments.build import typed
-from strata.experiments.places import check_writable, folder
+from strata.experiments.settings.build import typed
+from strata.experiments.settings.places import check_writable, folder
 
 _WANDB_MODES = ("online", "offline", "disabled")
 
