@@ -4,7 +4,7 @@ from typing import Any
 
 from strata.curation.artifact import write_json
 from strata.eval.compare import compare, markdown
-from strata.experiments.app import app
+from strata.experiments.console.app import app
 from strata.experiments.session import open_store
 from strata.experiments.settings.checks import whole
 from strata.experiments.settings.places import new_folder

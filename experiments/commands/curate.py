@@ -14,7 +14,7 @@ from strata.curation.pools.content import kind_of
 from strata.curation.pools.inventory import readable
 from strata.curation.pools.subset import SubsetPool
 from strata.curation.subset import read_subset
-from strata.experiments.app import app
+from strata.experiments.console.app import app
 from strata.experiments.curate_plan import curation_plan
 from strata.experiments.own_data import as_named, complete, describe_choice
 from strata.experiments.plan import ARM_SETTINGS, Pools, plan_sample

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from strata.curation.errors import ConfigError
-from strata.experiments.app import app
+from strata.experiments.console.app import app
 from strata.experiments.difference import (
     Difference,
     chain_differences,

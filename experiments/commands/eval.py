@@ -10,7 +10,7 @@ from strata.curation.errors import ConfigError
 from strata.eval.backbone import probed_blocks
 from strata.eval.backbones.source import source_of
 from strata.eval.model_card import Scored
-from strata.experiments.app import app
+from strata.experiments.console.app import app
 from strata.experiments.eval_report import write_eval_report
 from strata.experiments.identity import folder_digest
 from strata.experiments.plan_eval import check_probes, plan_probes

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from strata.experiments.app import app
+from strata.experiments.console.app import app
 from strata.experiments.cost import predict
 from strata.experiments.declared import declare_absent
 from strata.experiments.plan import iter_kinds, make_plan

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from strata.curation.artifact import write_json
-from strata.experiments.app import app
+from strata.experiments.console.app import app
 from strata.experiments.lock import hold
 from strata.experiments.plan import Plan, make_plan
 from strata.experiments.report import write_report

@@ -4,7 +4,7 @@ import shlex
 import sys
 from typing import Any
 
-from strata.experiments.app import app
+from strata.experiments.console.app import app
 from strata.experiments.declared import declare_absent
 from strata.experiments.plan import make_plan
 from strata.experiments.report import write_report

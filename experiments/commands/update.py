@@ -12,7 +12,7 @@ from strata.curation.artifact import read_manifest
 from strata.curation.errors import ConfigError, DataError
 from strata.curation.export.publish import publish
 from strata.curation.pools.detect import detect
-from strata.experiments.app import app
+from strata.experiments.console.app import app
 from strata.experiments.own_data import as_named, subset_size
 from strata.experiments.plan import Pools, plan_embed
 from strata.experiments.session import open_runner, open_store

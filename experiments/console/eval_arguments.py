@@ -14,7 +14,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
 from strata.curation.errors import ConfigError
-from strata.experiments.usage import choices
+from strata.experiments.console.usage import choices
 
 
 def expand(overrides: list[str], config_dirs: list[str]) -> list[str]:

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from strata.curation.errors import StrataError
-from strata.experiments.hydra_errors import explain
+from strata.experiments.console.hydra_errors import explain
 from strata.experiments.session import plain
 from strata.experiments.settings.checks import check_common
 from strata.experiments.settings.places import as_refusal

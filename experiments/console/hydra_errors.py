@@ -6,7 +6,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
 from strata.curation.errors import ConfigError
-from strata.experiments.usage import choices
+from strata.experiments.console.usage import choices
 
 
 def explain(error: Exception) -> str:
