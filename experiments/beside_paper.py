@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from strata.experiments.cell_costs import CellCosts
 from strata.experiments.columns import Column, Paper, columns_of, paper_of
+from strata.experiments.planning.cell_costs import CellCosts
 from strata.experiments.printed import SOURCES
 from strata.experiments.statistics import Estimate, estimate, paired_difference
 from strata.experiments.table import NOT_RUN, Table, not_run

@@ -22,7 +22,7 @@ from strata.experiments.table import NOT_RUN, Table
 from strata.experiments.values import Value
 
 if TYPE_CHECKING:
-    from strata.experiments.cell_costs import CellCosts  # it needs a plan, and planning checks claims
+    from strata.experiments.planning.cell_costs import CellCosts  # it needs a plan, and planning checks claims
 
 AGREES, DISAGREES, UNDECIDED = "agrees", "disagrees", "undecided"
 MOST_SEEDS = 50  # beyond these, more seeds are no answer

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from strata.experiments.columns import Column
-from strata.experiments.plan import Plan
+from strata.experiments.planning.plan import Plan
 from strata.experiments.statistics import estimate
 from strata.experiments.store import Store
 from strata.experiments.values import Value

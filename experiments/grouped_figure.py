@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from strata.experiments.grouped_tables import ways_of
-from strata.experiments.plan import Run
+from strata.experiments.planning.plan import Run
 from strata.experiments.statistics import estimate
 from strata.experiments.store import Store
 from strata.experiments.values import Value, by_seed

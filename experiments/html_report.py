@@ -11,7 +11,7 @@ import yaml
 
 from strata.curation.artifact import read_manifest
 from strata.experiments.curves import draw_curves
-from strata.experiments.plan import Plan
+from strata.experiments.planning.plan import Plan
 from strata.experiments.samples import Strip, strips
 from strata.experiments.store import Store
 from strata.experiments.table import Table

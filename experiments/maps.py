@@ -7,7 +7,7 @@ import numpy as np
 from strata.curation.footprints import footprints_of, write_footprints
 from strata.curation.pools.inventory import readable
 from strata.curation.subset import read_subset
-from strata.experiments.plan import Plan
+from strata.experiments.planning.plan import Plan
 from strata.experiments.settings.build import build
 from strata.experiments.store import Store
 

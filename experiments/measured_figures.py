@@ -14,7 +14,7 @@ from strata.curation.density_exponent import run_density
 from strata.curation.uniformity import density_2d
 from strata.experiments.columns import columns_of, paper_of
 from strata.experiments.grouped_figure import draw_groups
-from strata.experiments.plan import Plan, Run
+from strata.experiments.planning.plan import Plan, Run
 from strata.experiments.printed import SOURCES
 from strata.experiments.stages.measure import read_points
 from strata.experiments.statistics import estimate

@@ -6,7 +6,7 @@ from typing import Any
 
 from strata.curation.errors import ConfigError
 from strata.experiments.grouped_tables import check_groups, grouped_tables
-from strata.experiments.plan import Plan
+from strata.experiments.planning.plan import Plan
 from strata.experiments.settings.build import build
 from strata.experiments.settings.checks import one_of
 from strata.experiments.statistics import estimate

@@ -13,16 +13,16 @@ from omegaconf import OmegaConf
 
 from strata.curation.artifact import write_json
 from strata.experiments.beside_paper import beside_paper
-from strata.experiments.cell_costs import CellCosts
 from strata.experiments.claims import claims_table, judge
 from strata.experiments.columns import shown_columns
-from strata.experiments.cost import predict
 from strata.experiments.figure import draw
 from strata.experiments.html_report import write_html
 from strata.experiments.maps import write_maps
 from strata.experiments.measured_figures import draw_measured
 from strata.experiments.measured_results import collect_measures, measured_tables
-from strata.experiments.plan import Plan
+from strata.experiments.planning.cell_costs import CellCosts
+from strata.experiments.planning.cost import predict
+from strata.experiments.planning.plan import Plan
 from strata.experiments.results import collect
 from strata.experiments.runner import clock
 from strata.experiments.spread import spread_table

@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from strata.eval.protocols.base import Protocol
-from strata.experiments.plan import Plan, Run
+from strata.experiments.planning.plan import Plan, Run
 from strata.experiments.settings.build import build
 from strata.experiments.store import Store
 from strata.experiments.values import Value

@@ -12,7 +12,7 @@ from strata.curation.hierarchy import Hierarchy
 from strata.curation.pools.base import Pool
 from strata.curation.pools.inventory import readable
 from strata.curation.subset import read_subset
-from strata.experiments.plan import Plan, Run
+from strata.experiments.planning.plan import Plan, Run
 from strata.experiments.settings.build import build
 from strata.experiments.store import Store
 

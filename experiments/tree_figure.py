@@ -14,7 +14,7 @@ from strata.curation.hierarchy import Hierarchy
 from strata.curation.pools.base import Pool
 from strata.curation.pools.inventory import readable
 from strata.curation.pools.quicklook import quicklook
-from strata.experiments.plan import Run
+from strata.experiments.planning.plan import Run
 from strata.experiments.settings.build import build
 from strata.experiments.store import Store
 from strata.experiments.tree_nodes import Node, tree_nodes

@@ -15,9 +15,9 @@ from strata.curation.pools.inventory import readable
 from strata.curation.pools.subset import SubsetPool
 from strata.curation.subset import read_subset
 from strata.experiments.console.app import app
-from strata.experiments.curate_plan import curation_plan
-from strata.experiments.own_data import as_named, complete, describe_choice
-from strata.experiments.plan import ARM_SETTINGS, Pools, plan_sample
+from strata.experiments.planning.curate_plan import curation_plan
+from strata.experiments.planning.own_data import as_named, complete, describe_choice
+from strata.experiments.planning.plan import ARM_SETTINGS, Pools, plan_sample
 from strata.experiments.session import open_runner, open_store
 from strata.experiments.settings.checks import whole
 from strata.experiments.settings.places import new_folder

@@ -4,7 +4,7 @@ import shutil
 from typing import Any
 
 from strata.experiments.console.app import app
-from strata.experiments.plan import Pools, plan_embed
+from strata.experiments.planning.plan import Pools, plan_embed
 from strata.experiments.session import open_runner, open_store
 from strata.experiments.settings.places import check_runs, new_folder
 from strata.experiments.stage import unique

@@ -7,7 +7,7 @@ from typing import Any
 from strata.curation.artifact import write_json
 from strata.experiments.console.app import app
 from strata.experiments.lock import hold
-from strata.experiments.plan import Plan, make_plan
+from strata.experiments.planning.plan import Plan, make_plan
 from strata.experiments.report import write_report
 from strata.experiments.runner import say
 from strata.experiments.session import open_runner, open_store, report_folder

@@ -7,7 +7,7 @@ from strata.curation.hierarchy import Hierarchy
 from strata.curation.meta_layout import read_meta_layout, write_meta_selection
 from strata.curation.subset import Selection, write_subset
 from strata.experiments.console.app import app
-from strata.experiments.own_data import subset_size
+from strata.experiments.planning.own_data import subset_size
 from strata.experiments.settings.checks import one_of, whole
 from strata.experiments.settings.embeddings import ids_and_labels, open_embeddings
 from strata.experiments.settings.places import folder, new_folder

@@ -13,8 +13,8 @@ from strata.curation.errors import ConfigError, DataError
 from strata.curation.export.publish import publish
 from strata.curation.pools.detect import detect
 from strata.experiments.console.app import app
-from strata.experiments.own_data import as_named, subset_size
-from strata.experiments.plan import Pools, plan_embed
+from strata.experiments.planning.own_data import as_named, subset_size
+from strata.experiments.planning.plan import Pools, plan_embed
 from strata.experiments.session import open_runner, open_store
 from strata.experiments.settings.checks import whole
 from strata.experiments.settings.places import folder, new_folder

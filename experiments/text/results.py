@@ -2,7 +2,7 @@
 
 import json
 
-from strata.experiments.plan import Plan
+from strata.experiments.planning.plan import Plan
 from strata.experiments.store import Store
 from strata.experiments.values import Value
 

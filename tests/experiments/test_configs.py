@@ -8,8 +8,8 @@ import yaml
 from hydra import compose, initialize_config_module
 
 from strata.curation.paths import data_root
-from strata.experiments.checks_stages import check_hierarchy
-from strata.experiments.plan import make_plan
+from strata.experiments.planning.checks_stages import check_hierarchy
+from strata.experiments.planning.plan import make_plan
 from strata.experiments.session import plain
 
 CONFIGS = Path(__file__).parents[2] / "configs"

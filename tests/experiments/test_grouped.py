@@ -11,7 +11,7 @@ from strata.curation.errors import ConfigError
 from strata.curation.subset import read_subset
 from strata.experiments.grouped_tables import grouped_tables, ways_of
 from strata.experiments.measured_results import collect_measures
-from strata.experiments.plan import make_plan
+from strata.experiments.planning.plan import make_plan
 from strata.experiments.report import write_report
 from strata.experiments.session import open_runner, open_store, plain
 from strata.experiments.settings.build import build

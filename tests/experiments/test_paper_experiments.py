@@ -11,7 +11,7 @@ from strata.curation.paths import data_root
 from strata.experiments.claims import claims_of, printed_statistic
 from strata.experiments.columns import columns_of, paper_of
 from strata.experiments.declared import absent, declare_absent
-from strata.experiments.plan import make_plan
+from strata.experiments.planning.plan import make_plan
 from strata.experiments.printed import printed_numbers
 from strata.experiments.session import plain
 

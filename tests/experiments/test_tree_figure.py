@@ -11,7 +11,7 @@ from PIL import Image
 from strata.curation.errors import ConfigError
 from strata.curation.hierarchy import Hierarchy
 from strata.experiments.declared import declare_absent
-from strata.experiments.plan import make_plan
+from strata.experiments.planning.plan import make_plan
 from strata.experiments.report import write_report
 from strata.experiments.session import open_runner, open_store, plain
 from strata.experiments.tree_figure import draw_tree

@@ -14,10 +14,10 @@ from strata.curation.cost.work import Rates
 from strata.curation.device import resolve_device
 from strata.curation.errors import ConfigError
 from strata.curation.levels import resolve_levels
-from strata.experiments.checks_stages import check_hierarchy
-from strata.experiments.cluster_cost import CALIBRATION, dimension
-from strata.experiments.own_data import as_named, choose_levels, complete, describe_choice, subset_size
-from strata.experiments.plan import Pools
+from strata.experiments.planning.checks_stages import check_hierarchy
+from strata.experiments.planning.cluster_cost import CALIBRATION, dimension
+from strata.experiments.planning.own_data import as_named, choose_levels, complete, describe_choice, subset_size
+from strata.experiments.planning.plan import Pools
 from strata.experiments.settings.build import build
 from strata.experiments.settings.checks import whole
 

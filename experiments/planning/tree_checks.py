@@ -5,8 +5,8 @@ from typing import Any
 
 from strata.curation.errors import ConfigError
 from strata.curation.pools.content import kind_of
-from strata.experiments.checks_stages import field_of
-from strata.experiments.plan import Pools
+from strata.experiments.planning.checks_stages import field_of
+from strata.experiments.planning.plan import Pools
 from strata.experiments.settings.checks import one_of, whole
 
 SHOWN = ("images", "tiles")

@@ -2,7 +2,7 @@
 
 import statistics
 
-from strata.experiments.cluster_cost import UNIT, cluster_rates
+from strata.experiments.planning.cluster_cost import UNIT, cluster_rates
 from strata.experiments.stage import Stage
 from strata.experiments.store import Store
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
-from strata.experiments.cost import predict
-from strata.experiments.plan import Plan
+from strata.experiments.planning.cost import predict
+from strata.experiments.planning.plan import Plan
 from strata.experiments.runner import clock
 from strata.experiments.stage import Stage, unique
 from strata.experiments.store import Store

@@ -10,7 +10,8 @@ from strata.curation.levels import resolve_levels
 from strata.curation.pools.base import Pool
 from strata.curation.pools.content import check_reads, kind_of
 from strata.experiments.check_comparison import check_comparison
-from strata.experiments.checks_stages import (
+from strata.experiments.identity import UNKEYED_CLUSTERING, UNKEYED_SSL, clustering_identity, identity, ssl_identity
+from strata.experiments.planning.checks_stages import (
     check_draw,
     check_encoder,
     check_hierarchy,
@@ -20,11 +21,10 @@ from strata.experiments.checks_stages import (
     field_of,
     metric_names,
 )
-from strata.experiments.cluster_cost import cluster_cost, dimension
-from strata.experiments.identity import UNKEYED_CLUSTERING, UNKEYED_SSL, clustering_identity, identity, ssl_identity
-from strata.experiments.online import online_settings
-from strata.experiments.plan_eval import check_probes, plan_probes
-from strata.experiments.references import REFERENCES, metadata_column
+from strata.experiments.planning.cluster_cost import cluster_cost, dimension
+from strata.experiments.planning.online import online_settings
+from strata.experiments.planning.plan_eval import check_probes, plan_probes
+from strata.experiments.planning.references import REFERENCES, metadata_column
 from strata.experiments.settings.build import build
 from strata.experiments.settings.checks import check_experiment, check_table, whole
 from strata.experiments.stage import KINDS, Stage, canonical_json, unique
@@ -94,7 +94,7 @@ def make_plan(config: Mapping[str, Any]) -> Plan:
     pools = Pools()
     check_experiment(config)
     if config["ssl"] is None:
-        from strata.experiments.measured_plan import make_measured_plan  # builds on this module
+        from strata.experiments.planning.measured_plan import make_measured_plan  # builds on this module
 
         return make_measured_plan(config)
     seeds, arms = config["seeds"], config["arms"]

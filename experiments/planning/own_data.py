@@ -14,7 +14,7 @@ from strata.curation.levels import AUTO
 from strata.curation.pools.base import Pool
 from strata.curation.pools.content import Kind, kind_of
 from strata.curation.pools.detect import detect
-from strata.experiments.plan import Pools
+from strata.experiments.planning.plan import Pools
 
 DEFAULT_ENCODER: dict[Kind, str] = {"images": "hog_color", "text": "hashed_text", "vectors": "none"}
 _LEVELS = ("n_clusters", "n_splits", "n_resamples", "resample_size", "init")

@@ -5,7 +5,7 @@ from typing import Any
 
 from strata.curation.errors import ConfigError
 from strata.eval.online import OnlineProbe
-from strata.experiments.plan_eval import fitting
+from strata.experiments.planning.plan_eval import fitting
 from strata.experiments.settings.build import build
 from strata.experiments.settings.checks import whole
 

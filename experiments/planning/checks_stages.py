@@ -91,7 +91,7 @@ def check_sampling(recipe: Any, sampler: Mapping[str, Any], field: str) -> None:
 def check_items(recipe: Any, pool: Pool, field: str, config: Mapping[str, Any]) -> None:
     """Raise a ConfigError unless recipe, pool and benchmarks go together: RGB images, or tiles of as many bands."""
     from strata.eval.extract import check_items as check_read
-    from strata.experiments.plan_eval import open_benchmark
+    from strata.experiments.planning.plan_eval import open_benchmark
     from strata.ssl.image.bands import check_bands
 
     try:
@@ -125,7 +125,7 @@ def _recipe(settings_json: str) -> tuple[Any, int]:
 
 def metric_names(protocols: Mapping[str, Any], benchmarks: Mapping[str, Any]) -> list[str]:
     """What the protocols measure on these benchmarks, each name once."""
-    from strata.experiments.plan_eval import open_benchmark
+    from strata.experiments.planning.plan_eval import open_benchmark
 
     built = [build(options, f"protocols.{name}") for name, options in protocols.items()]
     splits = {split for name, each in benchmarks.items() for split in open_benchmark(each, name).splits}

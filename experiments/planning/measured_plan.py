@@ -5,10 +5,10 @@ from typing import Any
 
 from strata.curation.errors import ConfigError
 from strata.experiments.check_comparison import check_comparison
-from strata.experiments.checks_stages import check_hierarchy, field_of
 from strata.experiments.identity import identity
 from strata.experiments.measured_results import check_measured
-from strata.experiments.plan import (
+from strata.experiments.planning.checks_stages import check_hierarchy, field_of
+from strata.experiments.planning.plan import (
     Plan,
     Pools,
     Run,
@@ -19,10 +19,10 @@ from strata.experiments.plan import (
     plan_sample,
     with_backbones,
 )
+from strata.experiments.planning.tree_checks import check_trees
 from strata.experiments.settings.build import build
 from strata.experiments.settings.checks import mapping, one_of
 from strata.experiments.stage import Stage
-from strata.experiments.tree_checks import check_trees
 
 MEASURED_SETTINGS = ("pool", "encoder", "hierarchy", "sampler", "size", "codebook", "measured", "references")
 FIGURES = ("clouds", "lines", "classes", "groups", "bars", "tree")
