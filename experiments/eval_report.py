@@ -10,8 +10,8 @@ from strata.eval.bootstrap import paired_bootstrap, statistic_of
 from strata.eval.means import mean_over_sets
 from strata.eval.model_card import Scored, as_text, card_markdown, model_card
 from strata.eval.scores import Score, read_predictions
+from strata.experiments.comparison.table import Table
 from strata.experiments.planning.plan_eval import open_benchmark
-from strata.experiments.table import Table
 
 # Protocol -> how the names of its metrics begin that tables print beside the benchmark's own.
 MORE = {

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from strata.experiments.columns import Column
+from strata.experiments.comparison.columns import Column
+from strata.experiments.comparison.statistics import estimate
+from strata.experiments.comparison.values import Value
 from strata.experiments.planning.plan import Plan
-from strata.experiments.statistics import estimate
 from strata.experiments.store import Store
-from strata.experiments.values import Value
 
 COLORS = {
     "raw": "#7f7f7f", "random": "#c49c94", "random_tokens": "#e377c2", "hand": "#2ca02c", "flat": "#ff7f0e",

@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from strata.experiments.grouped_tables import ways_of
+from strata.experiments.comparison.grouped_tables import ways_of
+from strata.experiments.comparison.statistics import estimate
+from strata.experiments.comparison.values import Value, by_seed
 from strata.experiments.planning.plan import Run
-from strata.experiments.statistics import estimate
 from strata.experiments.store import Store
-from strata.experiments.values import Value, by_seed
 
 
 def draw_groups(plt: Any, runs: list[Run], store: Store, values: Sequence[Value], config: Mapping[str, Any]) -> Any:

@@ -10,11 +10,11 @@ from typing import Any
 import yaml
 
 from strata.curation.artifact import read_manifest
+from strata.experiments.comparison.table import Table
 from strata.experiments.curves import draw_curves
 from strata.experiments.planning.plan import Plan
 from strata.experiments.samples import Strip, strips
 from strata.experiments.store import Store
-from strata.experiments.table import Table
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1280px; margin: 2rem auto; padding: 0 1rem; color: #1b1f24; }

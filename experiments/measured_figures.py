@@ -12,15 +12,15 @@ from strata.curation import EmbeddingStore
 from strata.curation.clusters_per_class import fit_line
 from strata.curation.density_exponent import run_density
 from strata.curation.uniformity import density_2d
-from strata.experiments.columns import columns_of, paper_of
+from strata.experiments.comparison.columns import columns_of, paper_of
+from strata.experiments.comparison.printed import SOURCES
+from strata.experiments.comparison.statistics import estimate
+from strata.experiments.comparison.values import Value, by_seed
 from strata.experiments.grouped_figure import draw_groups
 from strata.experiments.planning.plan import Plan, Run
-from strata.experiments.printed import SOURCES
 from strata.experiments.stages.measure import read_points
-from strata.experiments.statistics import estimate
 from strata.experiments.store import Store
 from strata.experiments.tree_figure import draw_tree
-from strata.experiments.values import Value, by_seed
 
 
 def draw_measured(plan: Plan, store: Store, values: Sequence[Value], config: Mapping[str, Any], path: Path) -> None:

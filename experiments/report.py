@@ -12,27 +12,27 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from strata.curation.artifact import write_json
-from strata.experiments.beside_paper import beside_paper
-from strata.experiments.claims import claims_table, judge
-from strata.experiments.columns import shown_columns
+from strata.experiments.comparison.beside_paper import beside_paper
+from strata.experiments.comparison.claims import claims_table, judge
+from strata.experiments.comparison.columns import shown_columns
+from strata.experiments.comparison.measured_results import collect_measures, measured_tables
+from strata.experiments.comparison.results import collect
+from strata.experiments.comparison.spread import spread_table
+from strata.experiments.comparison.table import Table, build_tables
+from strata.experiments.comparison.values import write_values
 from strata.experiments.figure import draw
 from strata.experiments.html_report import write_html
 from strata.experiments.maps import write_maps
 from strata.experiments.measured_figures import draw_measured
-from strata.experiments.measured_results import collect_measures, measured_tables
 from strata.experiments.planning.cell_costs import CellCosts
 from strata.experiments.planning.cost import predict
 from strata.experiments.planning.plan import Plan
-from strata.experiments.results import collect
 from strata.experiments.runner import clock
-from strata.experiments.spread import spread_table
 from strata.experiments.stage import Stage, unique
 from strata.experiments.store import Store
-from strata.experiments.table import Table, build_tables
 from strata.experiments.text.figure import draw_text
 from strata.experiments.text.results import collect_text
 from strata.experiments.text.tables import text_tables
-from strata.experiments.values import write_values
 
 
 def write_report(plan: Plan, store: Store, config: Mapping[str, Any], folder: Path) -> list[Table]:

@@ -14,11 +14,11 @@ from strata.curation.hierarchy import Hierarchy
 from strata.curation.pools.base import Pool
 from strata.curation.pools.inventory import readable
 from strata.curation.pools.quicklook import quicklook
+from strata.experiments.comparison.values import Value
 from strata.experiments.planning.plan import Run
 from strata.experiments.settings.build import build
 from strata.experiments.store import Store
 from strata.experiments.tree_nodes import Node, tree_nodes
-from strata.experiments.values import Value
 
 # Inches
 CELL, STEP, LINE, BETWEEN, MARGIN, APART = 0.5, 0.53, 0.17, 0.3, 0.15, 0.12

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from strata.curation.errors import ConfigError
-from strata.experiments.check_comparison import check_comparison
+from strata.experiments.comparison.check_comparison import check_comparison
+from strata.experiments.comparison.measured_results import check_measured
 from strata.experiments.identity import identity
-from strata.experiments.measured_results import check_measured
 from strata.experiments.planning.checks_stages import check_hierarchy, field_of
 from strata.experiments.planning.plan import (
     Plan,

@@ -9,7 +9,7 @@ from strata.curation.errors import ConfigError
 from strata.curation.levels import resolve_levels
 from strata.curation.pools.base import Pool
 from strata.curation.pools.content import check_reads, kind_of
-from strata.experiments.check_comparison import check_comparison
+from strata.experiments.comparison.check_comparison import check_comparison
 from strata.experiments.identity import UNKEYED_CLUSTERING, UNKEYED_SSL, clustering_identity, identity, ssl_identity
 from strata.experiments.planning.checks_stages import (
     check_draw,

@@ -9,7 +9,7 @@ import numpy as np
 from strata.curation.errors import ConfigError
 from strata.eval.extract import check_patches
 from strata.eval.protocols.base import Protocol
-from strata.experiments.columns import columns_of
+from strata.experiments.comparison.columns import columns_of
 from strata.experiments.identity import identity
 from strata.experiments.settings.build import build, placed
 from strata.experiments.stage import Stage, canonical_json

@@ -11,7 +11,7 @@ from strata.curation.paths import resolve_data_path
 from strata.curation.pools.content import kind_of
 from strata.curation.pools.fingerprint import digest_file
 from strata.eval.text.tasks import task_of
-from strata.experiments.check_comparison import check_comparison
+from strata.experiments.comparison.check_comparison import check_comparison
 from strata.experiments.identity import folder_digest, leave_out, plain
 from strata.experiments.planning.checks_stages import field_of
 from strata.experiments.planning.plan import ARM_SETTINGS, Plan, Pools, Run, merge, plan_pool, plan_sample

@@ -127,7 +127,7 @@ def test_only_the_classes_named_are_out_of_focus(runs: Path):
 def test_numbers_are_those_of_the_tree_on_disk(runs: Path):
     """Purity of level 2 by a loop over the rows of the stored tree."""
     from strata.curation import EmbeddingStore
-    from strata.experiments.measured_results import collect_measures
+    from strata.experiments.comparison.measured_results import collect_measures
 
     config = tiny(runs)
     plan, store = make_plan(config), open_store(config)

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from strata.experiments.columns import Column, Paper, columns_of, paper_of
+from strata.experiments.comparison.columns import Column, Paper, columns_of, paper_of
+from strata.experiments.comparison.printed import SOURCES
+from strata.experiments.comparison.statistics import Estimate, estimate, paired_difference
+from strata.experiments.comparison.table import NOT_RUN, Table, not_run
+from strata.experiments.comparison.values import Value
 from strata.experiments.planning.cell_costs import CellCosts
-from strata.experiments.printed import SOURCES
-from strata.experiments.statistics import Estimate, estimate, paired_difference
-from strata.experiments.table import NOT_RUN, Table, not_run
-from strata.experiments.values import Value
 
 HEADS = ["measure", "arm", "ours", "paper", "ours - paper", "compared with", "difference, ours", "p", "p (Holm)",
          "difference, paper", "direction agrees"]  # fmt: skip

@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from strata.experiments.columns import columns_of
-from strata.experiments.printed import printed_numbers
-from strata.experiments.statistics import estimate
-from strata.experiments.table import NOT_RUN, Table
-from strata.experiments.values import Value
+from strata.experiments.comparison.columns import columns_of
+from strata.experiments.comparison.printed import printed_numbers
+from strata.experiments.comparison.statistics import estimate
+from strata.experiments.comparison.table import NOT_RUN, Table
+from strata.experiments.comparison.values import Value
 
 BOUND = "/upper_bound"  # the paper says "below" of these
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from strata.curation.errors import ConfigError
-from strata.experiments.printed import Printed, printed_numbers
-from strata.experiments.values import Value, by_seed
+from strata.experiments.comparison.printed import Printed, printed_numbers
+from strata.experiments.comparison.values import Value, by_seed
 
 # Last words of metrics that are no shares of 1, so that they are not shown in percent
 PLAIN = ("rmse", "mae", "miou", "rmse_pixels", "bits_per_byte", "r2", "block_r2", "bias", "effective_classes",

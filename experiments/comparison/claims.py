@@ -15,11 +15,11 @@ import numpy as np
 from scipy import stats
 
 from strata.curation.errors import ConfigError
-from strata.experiments.columns import Column, Paper, columns_of, paper_of
-from strata.experiments.printed import printed_columns
-from strata.experiments.statistics import Estimate, estimate
-from strata.experiments.table import NOT_RUN, Table
-from strata.experiments.values import Value
+from strata.experiments.comparison.columns import Column, Paper, columns_of, paper_of
+from strata.experiments.comparison.printed import printed_columns
+from strata.experiments.comparison.statistics import Estimate, estimate
+from strata.experiments.comparison.table import NOT_RUN, Table
+from strata.experiments.comparison.values import Value
 
 if TYPE_CHECKING:
     from strata.experiments.planning.cell_costs import CellCosts  # it needs a plan, and planning checks claims

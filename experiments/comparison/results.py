@@ -6,10 +6,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from strata.eval.protocols.base import Protocol
+from strata.experiments.comparison.values import Value
 from strata.experiments.planning.plan import Plan, Run
 from strata.experiments.settings.build import build
 from strata.experiments.store import Store
-from strata.experiments.values import Value
 
 BALANCE = ("normalized_entropy", "effective_classes", "coverage")
 

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from strata.curation.errors import ConfigError
-from strata.experiments.statistics import Estimate, estimate, paired_difference
-from strata.experiments.table import NOT_RUN, Table
-from strata.experiments.values import Value, by_seed
+from strata.experiments.comparison.statistics import Estimate, estimate, paired_difference
+from strata.experiments.comparison.table import NOT_RUN, Table
+from strata.experiments.comparison.values import Value, by_seed
 
 
 def ways_of(config: Mapping[str, Any]) -> dict[str, dict[str, str]]:

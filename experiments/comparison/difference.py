@@ -11,7 +11,7 @@ import yaml
 
 from strata.curation.artifact import read_manifest
 from strata.curation.errors import ConfigError
-from strata.experiments.statistics import estimate
+from strata.experiments.comparison.statistics import estimate
 from strata.experiments.store import Store
 
 _RUN = ("commit", "machine", "threads", "command")  # of run.json: what may explain a difference of equal settings

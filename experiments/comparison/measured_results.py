@@ -5,14 +5,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from strata.curation.errors import ConfigError
-from strata.experiments.grouped_tables import check_groups, grouped_tables
+from strata.experiments.comparison.grouped_tables import check_groups, grouped_tables
+from strata.experiments.comparison.statistics import estimate
+from strata.experiments.comparison.table import Cost, Table, missing
+from strata.experiments.comparison.values import Value, by_seed
 from strata.experiments.planning.plan import Plan
 from strata.experiments.settings.build import build
 from strata.experiments.settings.checks import one_of
-from strata.experiments.statistics import estimate
 from strata.experiments.store import Store
-from strata.experiments.table import Cost, Table, missing
-from strata.experiments.values import Value, by_seed
 
 UNDEFINED = "–"  # a number that was looked for and that the pool or the level does not have
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from strata.curation.errors import ConfigError
-from strata.experiments.claims import claims_of
-from strata.experiments.columns import columns_of, paper_of
+from strata.experiments.comparison.claims import claims_of
+from strata.experiments.comparison.columns import columns_of, paper_of
 
 
 def check_comparison(config: Mapping[str, Any]) -> None:

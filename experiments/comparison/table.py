@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from strata.experiments.columns import Column
-from strata.experiments.statistics import Estimate, estimate, paired_difference
-from strata.experiments.values import Value, by_seed
+from strata.experiments.comparison.columns import Column
+from strata.experiments.comparison.statistics import Estimate, estimate, paired_difference
+from strata.experiments.comparison.values import Value, by_seed
 
 NOT_RUN = "not run"
 Cost = Callable[[str, str], str]  # (arm, group) -> predicted time of what is not run, "" if nothing

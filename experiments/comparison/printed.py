@@ -7,7 +7,7 @@ from pathlib import Path
 
 from strata.curation.errors import ConfigError
 
-FOLDER = Path(__file__).resolve().parents[1] / "results" / "paper"
+FOLDER = Path(__file__).resolve().parents[2] / "results" / "paper"
 SOURCES = {
     "PDF": "printed",
     "VEC": "measured from the drawing",
