@@ -9,7 +9,7 @@ from strata.experiments.comparison.table import Table
 from strata.experiments.console.app import app
 from strata.experiments.lock import hold
 from strata.experiments.planning.plan import Plan, make_plan
-from strata.experiments.report import write_report
+from strata.experiments.reporting.report import write_report
 from strata.experiments.runner import say
 from strata.experiments.session import open_runner, open_store, report_folder
 from strata.experiments.store import Store

@@ -7,7 +7,7 @@ from typing import Any
 from strata.experiments.console.app import app
 from strata.experiments.declared import declare_absent
 from strata.experiments.planning.plan import make_plan
-from strata.experiments.report import write_report
+from strata.experiments.reporting.report import write_report
 from strata.experiments.runner import say
 from strata.experiments.session import open_store, report_folder
 from strata.experiments.settings.places import check_runs

@@ -9,7 +9,7 @@ import numpy as np
 from strata.experiments.comparison.grouped_tables import ways_of
 from strata.experiments.comparison.statistics import estimate
 from strata.experiments.comparison.values import Value, by_seed
-from strata.experiments.figure import COLORS
+from strata.experiments.reporting.figure import COLORS
 from strata.experiments.text.tables import columns_of
 
 

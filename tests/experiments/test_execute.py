@@ -16,7 +16,7 @@ from strata.experiments import runner as runner_file
 from strata.experiments.cli import dispatch
 from strata.experiments.execute import describe, execute
 from strata.experiments.planning.cost import DEFAULT_RATES, OVERHEAD, predict
-from strata.experiments.report import provenance
+from strata.experiments.reporting.report import provenance
 from strata.experiments.runner import Runner
 from strata.experiments.stage import Stage, Task
 from strata.experiments.store import Store

@@ -13,7 +13,7 @@ from strata.experiments.comparison.grouped_tables import grouped_tables, ways_of
 from strata.experiments.comparison.measured_results import collect_measures
 from strata.experiments.comparison.values import Value
 from strata.experiments.planning.plan import make_plan
-from strata.experiments.report import write_report
+from strata.experiments.reporting.report import write_report
 from strata.experiments.session import open_runner, open_store, plain
 from strata.experiments.settings.build import build
 

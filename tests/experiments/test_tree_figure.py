@@ -12,10 +12,10 @@ from strata.curation.errors import ConfigError
 from strata.curation.hierarchy import Hierarchy
 from strata.experiments.declared import declare_absent
 from strata.experiments.planning.plan import make_plan
-from strata.experiments.report import write_report
+from strata.experiments.reporting.report import write_report
+from strata.experiments.reporting.tree_figure import draw_tree
+from strata.experiments.reporting.tree_nodes import at_quantiles, tree_nodes
 from strata.experiments.session import open_runner, open_store, plain
-from strata.experiments.tree_figure import draw_tree
-from strata.experiments.tree_nodes import at_quantiles, tree_nodes
 
 
 def composed(*overrides: str) -> dict:

@@ -16,9 +16,9 @@ from strata.curation.pools.inventory import readable
 from strata.curation.pools.quicklook import quicklook
 from strata.experiments.comparison.values import Value
 from strata.experiments.planning.plan import Run
+from strata.experiments.reporting.tree_nodes import Node, tree_nodes
 from strata.experiments.settings.build import build
 from strata.experiments.store import Store
-from strata.experiments.tree_nodes import Node, tree_nodes
 
 # Inches
 CELL, STEP, LINE, BETWEEN, MARGIN, APART = 0.5, 0.53, 0.17, 0.3, 0.15, 0.12

@@ -16,11 +16,11 @@ from strata.experiments.comparison.columns import columns_of, paper_of
 from strata.experiments.comparison.printed import SOURCES
 from strata.experiments.comparison.statistics import estimate
 from strata.experiments.comparison.values import Value, by_seed
-from strata.experiments.grouped_figure import draw_groups
 from strata.experiments.planning.plan import Plan, Run
+from strata.experiments.reporting.grouped_figure import draw_groups
+from strata.experiments.reporting.tree_figure import draw_tree
 from strata.experiments.stages.measure import read_points
 from strata.experiments.store import Store
-from strata.experiments.tree_figure import draw_tree
 
 
 def draw_measured(plan: Plan, store: Store, values: Sequence[Value], config: Mapping[str, Any], path: Path) -> None:

@@ -11,9 +11,9 @@ import yaml
 
 from strata.curation.artifact import read_manifest
 from strata.experiments.comparison.table import Table
-from strata.experiments.curves import draw_curves
 from strata.experiments.planning.plan import Plan
-from strata.experiments.samples import Strip, strips
+from strata.experiments.reporting.curves import draw_curves
+from strata.experiments.reporting.samples import Strip, strips
 from strata.experiments.store import Store
 
 STYLE = """

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from strata.experiments.figure import COLORS
 from strata.experiments.planning.plan import Plan
+from strata.experiments.reporting.figure import COLORS
 from strata.experiments.store import Store
 
 SHOWN = 6  # measures, those that most runs have first

@@ -20,13 +20,13 @@ from strata.experiments.comparison.results import collect
 from strata.experiments.comparison.spread import spread_table
 from strata.experiments.comparison.table import Table, build_tables
 from strata.experiments.comparison.values import write_values
-from strata.experiments.figure import draw
-from strata.experiments.html_report import write_html
-from strata.experiments.maps import write_maps
-from strata.experiments.measured_figures import draw_measured
 from strata.experiments.planning.cell_costs import CellCosts
 from strata.experiments.planning.cost import predict
 from strata.experiments.planning.plan import Plan
+from strata.experiments.reporting.figure import draw
+from strata.experiments.reporting.html_report import write_html
+from strata.experiments.reporting.maps import write_maps
+from strata.experiments.reporting.measured_figures import draw_measured
 from strata.experiments.runner import clock
 from strata.experiments.stage import Stage, unique
 from strata.experiments.store import Store
