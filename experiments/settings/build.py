@@ -33,7 +33,7 @@ def build(config: Mapping[str, Any], field: str) -> Any:
     """
     if not isinstance(config, Mapping) or "_target_" not in config:
         raise ConfigError(field, "it has no _target_, so nothing can be created", f"choose a file for {field}")
-    config = {name: value for name, value in config.items() if name != "declared"}  # see declared.py
+    config = {name: value for name, value in config.items() if name != "declared"}  # see experiments/declared.py
     check_targets(config, field)
     try:
         return hydra.utils.instantiate(config, _convert_="all")
