@@ -60,9 +60,9 @@ def _run(command: str, arguments: list[str]) -> int:
     from omegaconf.errors import OmegaConfBaseException
 
     from strata.curation.errors import StrataError
-    from strata.experiments.arguments import ordered, values_of
-    from strata.experiments.hydra_errors import check_group_choices, explain
-    from strata.experiments.usage import command_help
+    from strata.experiments.console.arguments import ordered, values_of
+    from strata.experiments.console.hydra_errors import check_group_choices, explain
+    from strata.experiments.console.usage import command_help
 
     name = f"strata {command}"
     try:
@@ -72,7 +72,7 @@ def _run(command: str, arguments: list[str]) -> int:
             print(command_help(command, COMMANDS[command], folders))
             return 0
         if command == "eval":
-            from strata.experiments.eval_arguments import expand
+            from strata.experiments.console.eval_arguments import expand
 
             overrides = expand(overrides, folders)
         check_group_choices(overrides, folders)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from strata.curation.errors import ConfigError, StrataError
 from strata.curation.pools.content import Kind
 from strata.curation.pools.fingerprint import digest_json
-from strata.experiments.build import build
+from strata.experiments.settings.build import build
 
 HERE = "strata.experiments.declared"
 _TASKS = {"RetrievalBenchmark": "retrieval", "Benchmark": "classification"}

@@ -8,9 +8,9 @@ import yaml
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 
-from strata.experiments.claims import AGREES, DISAGREES, UNDECIDED, Verdict, judge
+from strata.experiments.comparison.claims import AGREES, DISAGREES, UNDECIDED, Verdict, judge
+from strata.experiments.comparison.values import Value, read_values
 from strata.experiments.session import plain
-from strata.experiments.values import Value, read_values
 
 ROOT = Path(__file__).resolve().parents[1]
 EXPERIMENTS, RESULTS = ROOT / "configs" / "experiment", ROOT / "results"

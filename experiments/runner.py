@@ -12,10 +12,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from strata.experiments.cost import predictor
 from strata.experiments.execute import describe, execute
 from strata.experiments.jobs.client import ClusterClient
 from strata.experiments.lock import Stopped
+from strata.experiments.planning.cost import predictor
 from strata.experiments.stage import KINDS, Stage
 from strata.experiments.store import Store
 from strata.experiments.tracking import Tracker

@@ -8,9 +8,9 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from strata.curation.errors import ConfigError
-from strata.experiments.places import check_runs
-from strata.experiments.plan import Plan
+from strata.experiments.planning.plan import Plan
 from strata.experiments.runner import Runner
+from strata.experiments.settings.places import check_runs
 from strata.experiments.store import Store
 
 JOBS = 64  # at once in a cluster's queue

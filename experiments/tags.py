@@ -1,6 +1,6 @@
 """Tags of W&B runs: which table, arms and seeds a stage is of."""
 
-from strata.experiments.plan import Plan
+from strata.experiments.planning.plan import Plan
 
 
 def stage_tags(plan: Plan) -> dict[str, list[str]]:

@@ -20,7 +20,7 @@ from jaxtyping import Float
 from strata.curation.errors import ConfigError
 from strata.eval.height_metrics import HeightErrors, height_errors
 from strata.eval.layouts.globe import GlobePool
-from strata.experiments.statistics import estimate
+from strata.experiments.comparison.statistics import estimate
 
 SPLITS = {"train": "train", "test_id": "in distribution", "test_ood": "shifted"}
 METRICS = ("r2", "block_r2", "mae")

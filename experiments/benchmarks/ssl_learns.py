@@ -37,8 +37,8 @@ from strata.eval.benchmarks import Benchmark
 from strata.eval.nearest import nearest_neighbors
 from strata.eval.online import OnlineProbe
 from strata.eval.protocols.knn import KNN, vote
-from strata.experiments.build import build
 from strata.experiments.execute import git_commit
+from strata.experiments.settings.build import build
 from strata.ssl.image.config import ImageSSLConfig
 from strata.ssl.image.module import DINOv2
 from strata.ssl.image.pretrain import pretrain

@@ -26,12 +26,12 @@ from strata.curation.errors import ConfigError
 from strata.curation.hierarchical_kmeans import HierarchicalKMeans
 from strata.curation.kmeans.group import Group, join
 from strata.curation.levels import resolve_levels
-from strata.experiments.app import app
-from strata.experiments.checks import whole
-from strata.experiments.checks_stages import check_hierarchy
-from strata.experiments.embeddings import open_embeddings
-from strata.experiments.own_data import as_named, choose_levels
-from strata.experiments.places import new_folder
+from strata.experiments.console.app import app
+from strata.experiments.planning.checks_stages import check_hierarchy
+from strata.experiments.planning.own_data import as_named, choose_levels
+from strata.experiments.settings.checks import whole
+from strata.experiments.settings.embeddings import open_embeddings
+from strata.experiments.settings.places import new_folder
 
 
 @app("cluster")

@@ -4,11 +4,11 @@ from typing import Any
 
 from strata.curation.artifact import write_json
 from strata.eval.compare import compare, markdown
-from strata.experiments.app import app
-from strata.experiments.checks import whole
-from strata.experiments.places import new_folder
+from strata.experiments.console.app import app
 from strata.experiments.session import open_store
-from strata.experiments.stored_scores import pairs, scores_of
+from strata.experiments.settings.checks import whole
+from strata.experiments.settings.places import new_folder
+from strata.experiments.settings.stored_scores import pairs, scores_of
 
 
 @app("compare")

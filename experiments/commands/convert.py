@@ -4,11 +4,11 @@ from typing import Any
 
 from strata.curation.errors import ConfigError
 from strata.curation.meta_layout import write_meta_layout
-from strata.experiments.app import app
-from strata.experiments.checks import one_of
 from strata.experiments.commands.sample import open_hierarchy
-from strata.experiments.embeddings import open_embeddings
-from strata.experiments.places import new_folder
+from strata.experiments.console.app import app
+from strata.experiments.settings.checks import one_of
+from strata.experiments.settings.embeddings import open_embeddings
+from strata.experiments.settings.places import new_folder
 
 
 @app("convert")

@@ -14,13 +14,13 @@ from strata.curation.pools.content import kind_of
 from strata.curation.pools.inventory import readable
 from strata.curation.pools.subset import SubsetPool
 from strata.curation.subset import read_subset
-from strata.experiments.app import app
-from strata.experiments.checks import whole
-from strata.experiments.curate_plan import curation_plan
-from strata.experiments.own_data import as_named, complete, describe_choice
-from strata.experiments.places import new_folder
-from strata.experiments.plan import ARM_SETTINGS, Pools, plan_sample
+from strata.experiments.console.app import app
+from strata.experiments.planning.curate_plan import curation_plan
+from strata.experiments.planning.own_data import as_named, complete, describe_choice
+from strata.experiments.planning.plan import ARM_SETTINGS, Pools, plan_sample
 from strata.experiments.session import open_runner, open_store
+from strata.experiments.settings.checks import whole
+from strata.experiments.settings.places import new_folder
 from strata.experiments.stage import Stage, unique
 from strata.experiments.store import Store
 

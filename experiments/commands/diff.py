@@ -4,14 +4,14 @@ from pathlib import Path
 from typing import Any
 
 from strata.curation.errors import ConfigError
-from strata.experiments.app import app
-from strata.experiments.difference import (
+from strata.experiments.comparison.difference import (
     Difference,
     chain_differences,
     numbers_that_differ,
     report_settings,
     settings_that_differ,
 )
+from strata.experiments.console.app import app
 from strata.experiments.session import open_store
 
 

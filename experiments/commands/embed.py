@@ -3,10 +3,10 @@
 import shutil
 from typing import Any
 
-from strata.experiments.app import app
-from strata.experiments.places import check_runs, new_folder
-from strata.experiments.plan import Pools, plan_embed
+from strata.experiments.console.app import app
+from strata.experiments.planning.plan import Pools, plan_embed
 from strata.experiments.session import open_runner, open_store
+from strata.experiments.settings.places import check_runs, new_folder
 from strata.experiments.stage import unique
 
 

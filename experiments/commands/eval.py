@@ -10,13 +10,13 @@ from strata.curation.errors import ConfigError
 from strata.eval.backbone import probed_blocks
 from strata.eval.backbones.source import source_of
 from strata.eval.model_card import Scored
-from strata.experiments.app import app
-from strata.experiments.checks import check_probed, whole
-from strata.experiments.eval_report import write_eval_report
+from strata.experiments.console.app import app
 from strata.experiments.identity import folder_digest
-from strata.experiments.places import new_folder
-from strata.experiments.plan_eval import check_probes, plan_probes
+from strata.experiments.planning.plan_eval import check_probes, plan_probes
+from strata.experiments.reporting.eval_report import write_eval_report
 from strata.experiments.session import open_runner, open_store
+from strata.experiments.settings.checks import check_probed, whole
+from strata.experiments.settings.places import new_folder
 from strata.experiments.stage import Stage, unique
 
 

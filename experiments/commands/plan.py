@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from strata.experiments.app import app
-from strata.experiments.cost import predictor
+from strata.experiments.console.app import app
 from strata.experiments.declared import declare_absent
-from strata.experiments.plan import iter_kinds, make_plan
+from strata.experiments.planning.cost import predictor
+from strata.experiments.planning.plan import iter_kinds, make_plan
 from strata.experiments.runner import clock
 from strata.experiments.session import open_store, worker_count
 

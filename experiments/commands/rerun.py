@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from strata.curation.errors import ConfigError, DataError
-from strata.experiments.app import app
+from strata.experiments.console.app import app
 from strata.experiments.runner import say
 from strata.experiments.session import open_store
 

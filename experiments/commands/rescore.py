@@ -5,11 +5,11 @@ from typing import Any
 from strata.curation.artifact import read_manifest
 from strata.curation.errors import DataError
 from strata.eval.rescore import rescore
-from strata.experiments.app import app
-from strata.experiments.build import build
-from strata.experiments.places import new_folder
+from strata.experiments.console.app import app
 from strata.experiments.session import open_store
-from strata.experiments.stored_scores import scores_folder
+from strata.experiments.settings.build import build
+from strata.experiments.settings.places import new_folder
+from strata.experiments.settings.stored_scores import scores_folder
 
 
 @app("rescore")

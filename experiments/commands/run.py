@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from strata.curation.artifact import write_json
-from strata.experiments.app import app
+from strata.experiments.comparison.table import Table
+from strata.experiments.console.app import app
 from strata.experiments.lock import hold
-from strata.experiments.plan import Plan, make_plan
-from strata.experiments.report import write_report
+from strata.experiments.planning.plan import Plan, make_plan
+from strata.experiments.reporting.report import write_report
 from strata.experiments.runner import say
 from strata.experiments.session import open_runner, open_store, report_folder
 from strata.experiments.store import Store
-from strata.experiments.table import Table
 from strata.experiments.tags import stage_tags
 from strata.experiments.tracking import Tracker
 

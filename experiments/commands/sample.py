@@ -6,11 +6,11 @@ from strata.curation.errors import ConfigError, DataError
 from strata.curation.hierarchy import Hierarchy
 from strata.curation.meta_layout import read_meta_layout, write_meta_selection
 from strata.curation.subset import Selection, write_subset
-from strata.experiments.app import app
-from strata.experiments.checks import one_of, whole
-from strata.experiments.embeddings import ids_and_labels, open_embeddings
-from strata.experiments.own_data import subset_size
-from strata.experiments.places import folder, new_folder
+from strata.experiments.console.app import app
+from strata.experiments.planning.own_data import subset_size
+from strata.experiments.settings.checks import one_of, whole
+from strata.experiments.settings.embeddings import ids_and_labels, open_embeddings
+from strata.experiments.settings.places import folder, new_folder
 
 
 @app("sample")

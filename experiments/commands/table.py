@@ -4,13 +4,13 @@ import shlex
 import sys
 from typing import Any
 
-from strata.experiments.app import app
+from strata.experiments.console.app import app
 from strata.experiments.declared import declare_absent
-from strata.experiments.places import check_runs
-from strata.experiments.plan import make_plan
-from strata.experiments.report import write_report
+from strata.experiments.planning.plan import make_plan
+from strata.experiments.reporting.report import write_report
 from strata.experiments.runner import say
 from strata.experiments.session import open_store, report_folder
+from strata.experiments.settings.places import check_runs
 
 
 @app("run")

@@ -12,12 +12,12 @@ from strata.curation.artifact import read_manifest
 from strata.curation.errors import ConfigError, DataError
 from strata.curation.export.publish import publish
 from strata.curation.pools.detect import detect
-from strata.experiments.app import app
-from strata.experiments.checks import whole
-from strata.experiments.own_data import as_named, subset_size
-from strata.experiments.places import folder, new_folder
-from strata.experiments.plan import Pools, plan_embed
+from strata.experiments.console.app import app
+from strata.experiments.planning.own_data import as_named, subset_size
+from strata.experiments.planning.plan import Pools, plan_embed
 from strata.experiments.session import open_runner, open_store
+from strata.experiments.settings.checks import whole
+from strata.experiments.settings.places import folder, new_folder
 from strata.experiments.stage import Stage, unique
 from strata.experiments.store import Store
 

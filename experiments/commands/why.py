@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from strata.curation.errors import ConfigError
-from strata.experiments.app import app
+from strata.experiments.console.app import app
 from strata.experiments.session import open_store
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from strata.curation import EmbeddingStore
-from strata.experiments.build import build
+from strata.experiments.settings.build import build
 from strata.experiments.stage import Task
 
 VERSION = 1

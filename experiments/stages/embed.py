@@ -5,7 +5,7 @@ from typing import Any
 from strata.curation.embed import embed
 from strata.curation.given import store_given
 from strata.curation.pools.content import kind_of
-from strata.experiments.build import build
+from strata.experiments.settings.build import build
 from strata.experiments.stage import Task
 from strata.experiments.stages.pool import open_pool
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from strata.experiments.build import build
+from strata.experiments.settings.build import build
 from strata.experiments.stage import Task
 
 VERSION = 2  # features come in a folder for each split

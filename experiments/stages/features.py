@@ -4,7 +4,7 @@ from typing import Any
 
 from strata.eval.backbone import load_backbone
 from strata.eval.extract import extract_features
-from strata.experiments.build import build
+from strata.experiments.settings.build import build
 from strata.experiments.stage import Task
 
 VERSION = 2  # a folder for each split

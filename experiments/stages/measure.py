@@ -14,7 +14,7 @@ from strata.curation.codebooks.base import Codebook
 from strata.curation.errors import DataError
 from strata.curation.measures.base import Measured
 from strata.curation.subset import read_subset
-from strata.experiments.build import build
+from strata.experiments.settings.build import build
 from strata.experiments.stage import Task
 
 VERSION = 1

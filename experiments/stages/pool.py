@@ -4,7 +4,7 @@ from typing import Any
 
 from strata.curation.pools.base import Pool
 from strata.curation.pools.inventory import readable, take_inventory
-from strata.experiments.build import build
+from strata.experiments.settings.build import build
 from strata.experiments.stage import Task
 
 VERSION = 1

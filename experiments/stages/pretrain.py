@@ -5,8 +5,8 @@ from collections.abc import Callable
 from strata.curation.hierarchy import Hierarchy
 from strata.curation.pools.band_statistics import BandStatistics
 from strata.curation.subset import read_subset
-from strata.experiments.build import typed
-from strata.experiments.online import LOG_EVERY, online_probe
+from strata.experiments.planning.online import LOG_EVERY, online_probe
+from strata.experiments.settings.build import typed
 from strata.experiments.stage import Task
 from strata.experiments.stages.pool import open_pool
 from strata.ssl.image.bands import fit_to_bands

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from strata.curation.errors import StrataError
 from strata.curation.subset import read_subset
-from strata.experiments.build import typed
+from strata.experiments.settings.build import typed
 from strata.experiments.stage import Task
 from strata.ssl.text.config import TextSSLConfig
 from strata.ssl.text.pretrain import pretrain_text

@@ -9,8 +9,8 @@ from strata.curation.hierarchy import Hierarchy
 from strata.curation.samplers.request import Inputs
 from strata.curation.store import EmbeddingStore
 from strata.curation.subset import write_subset
-from strata.experiments.build import build
-from strata.experiments.references import REFERENCES, metadata_column
+from strata.experiments.planning.references import REFERENCES, metadata_column
+from strata.experiments.settings.build import build
 from strata.experiments.stage import Task
 from strata.experiments.stages.pool import open_pool
 

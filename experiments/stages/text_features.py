@@ -4,7 +4,7 @@ from typing import Any
 
 from strata.eval.text.features import extract_text_features
 from strata.eval.text.model import load_language_model
-from strata.experiments.build import build
+from strata.experiments.settings.build import build
 from strata.experiments.stage import Task
 
 VERSION = 1

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from strata.experiments.figure import COLORS
-from strata.experiments.grouped_tables import ways_of
-from strata.experiments.statistics import estimate
+from strata.experiments.comparison.grouped_tables import ways_of
+from strata.experiments.comparison.statistics import estimate
+from strata.experiments.comparison.values import Value, by_seed
+from strata.experiments.reporting.figure import COLORS
 from strata.experiments.text.tables import columns_of
-from strata.experiments.values import Value, by_seed
 
 
 def draw_text(values: Sequence[Value], config: Mapping[str, Any], path: Path) -> None:

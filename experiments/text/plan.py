@@ -11,13 +11,13 @@ from strata.curation.paths import resolve_data_path
 from strata.curation.pools.content import kind_of
 from strata.curation.pools.fingerprint import digest_file
 from strata.eval.text.tasks import task_of
-from strata.experiments.build import build
-from strata.experiments.check_comparison import check_comparison
-from strata.experiments.checks import check_experiment
-from strata.experiments.checks_stages import field_of
+from strata.experiments.comparison.check_comparison import check_comparison
 from strata.experiments.identity import folder_digest, leave_out, plain
-from strata.experiments.plan import ARM_SETTINGS, Plan, Pools, Run, merge, plan_pool, plan_sample
-from strata.experiments.plan_eval import plan_score
+from strata.experiments.planning.checks_stages import field_of
+from strata.experiments.planning.plan import ARM_SETTINGS, Plan, Pools, Run, merge, plan_pool, plan_sample
+from strata.experiments.planning.plan_eval import plan_score
+from strata.experiments.settings.build import build
+from strata.experiments.settings.checks import check_experiment
 from strata.experiments.stage import Stage, canonical_json
 from strata.experiments.text.settings import TextSettings, check_decontaminate, check_recipe, check_text
 from strata.experiments.text.tables import check_text_table

@@ -2,9 +2,9 @@
 
 import json
 
-from strata.experiments.plan import Plan
+from strata.experiments.comparison.values import Value
+from strata.experiments.planning.plan import Plan
 from strata.experiments.store import Store
-from strata.experiments.values import Value
 
 
 def collect_text(plan: Plan, store: Store) -> list[Value]:

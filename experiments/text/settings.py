@@ -9,8 +9,8 @@ from strata.curation.errors import ConfigError, StrataError
 from strata.curation.text.tokenizer import check_tokenizer_settings
 from strata.eval.text.evaluate import SCORERS
 from strata.eval.text.tasks import TASKS, task_of
-from strata.experiments.build import placed, typed
-from strata.experiments.checks import mapping, one_of, whole
+from strata.experiments.settings.build import placed, typed
+from strata.experiments.settings.checks import mapping, one_of, whole
 from strata.experiments.stage import canonical_json
 
 

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from strata.curation.errors import ConfigError
-from strata.experiments.grouped_tables import ways_of
-from strata.experiments.statistics import estimate, paired_difference
-from strata.experiments.table import NOT_RUN, Table
-from strata.experiments.values import Value, by_seed
+from strata.experiments.comparison.grouped_tables import ways_of
+from strata.experiments.comparison.statistics import estimate, paired_difference
+from strata.experiments.comparison.table import NOT_RUN, Table
+from strata.experiments.comparison.values import Value, by_seed
 
 Column = tuple[str, str, str]  # head, group, metric
 _DATA = ("documents", "tokens", "tokens_per_document")

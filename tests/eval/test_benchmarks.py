@@ -15,7 +15,7 @@ from strata.eval.benchmarks import Benchmark
 from strata.eval.protocols.base import Protocol
 from strata.eval.protocols.linear import DINOV2_RATES, Linear
 from strata.eval.stratify import stratified_sample
-from strata.experiments.build import build
+from strata.experiments.settings.build import build
 
 ROOT = Path(configs.__path__[0])
 NAMES = ["a", "b", "c"]

@@ -6,8 +6,8 @@ import pytest
 from flow import CONF, arguments
 
 from strata.curation.errors import ConfigError
-from strata.experiments.arguments import ordered, values_of
 from strata.experiments.cli import COMMANDS, dispatch
+from strata.experiments.console.arguments import ordered, values_of
 
 
 def test_flags_come_first_whatever_the_order():

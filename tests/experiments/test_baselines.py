@@ -14,7 +14,7 @@ from strata.curation.encoders.pixels_pca import PixelsPCA
 from strata.curation.errors import ConfigError, StrataError
 from strata.curation.pools.digits import DigitsPool
 from strata.curation.subset import read_subset
-from strata.experiments.plan import ARM_SETTINGS, Pools, make_plan, plan_sample
+from strata.experiments.planning.plan import ARM_SETTINGS, Pools, make_plan, plan_sample
 from strata.experiments.session import open_runner, open_store, plain
 from strata.experiments.stage import unique
 

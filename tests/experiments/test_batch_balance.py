@@ -9,7 +9,7 @@ from hydra import compose, initialize_config_module
 
 from strata.curation.errors import ConfigError
 from strata.experiments.cli import dispatch
-from strata.experiments.plan import make_plan
+from strata.experiments.planning.plan import make_plan
 from strata.experiments.session import plain
 
 DRAWN = [f"{way}_{share}" for way in ("weighted", "stratified") for share in (0, 50, 100)]

@@ -7,10 +7,10 @@ import pytest
 from scipy import stats
 
 from strata.curation.errors import ConfigError
-from strata.experiments import printed
-from strata.experiments.beside_paper import beside_paper, holm
-from strata.experiments.claims import claims_of, claims_table, judge
-from strata.experiments.values import Value
+from strata.experiments.comparison import printed
+from strata.experiments.comparison.beside_paper import beside_paper, holm
+from strata.experiments.comparison.claims import claims_of, claims_table, judge
+from strata.experiments.comparison.values import Value
 
 CSV = """arm,metric,value,unit,source
 A,kl,5,nats,PDF

@@ -8,8 +8,8 @@ import yaml
 from hydra import compose, initialize_config_module
 
 from strata.curation.paths import data_root
-from strata.experiments.checks_stages import check_hierarchy
-from strata.experiments.plan import make_plan
+from strata.experiments.planning.checks_stages import check_hierarchy
+from strata.experiments.planning.plan import make_plan
 from strata.experiments.session import plain
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -65,7 +65,7 @@ def test_every_choice_composes(choice: str):
 
 @pytest.mark.parametrize("file", sorted((CONFIGS / "ssl").glob("*.yaml")), ids=lambda file: file.stem)
 def test_every_recipe_is_valid(file: Path):
-    from strata.experiments.build import typed
+    from strata.experiments.settings.build import typed
     from strata.ssl.image.config import ImageSSLConfig
     from strata.ssl.text.config import TextSSLConfig
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from strata.curation.artifact import create_artifact
-from strata.experiments.arguments import ordered
 from strata.experiments.cli import dispatch
+from strata.experiments.console.arguments import ordered
 
 
 def stage(store: Path, kind: str, key: str, config: dict[str, Any], inputs: dict[str, str], **run: Any) -> None:

@@ -11,7 +11,7 @@ from hydra import compose, initialize_config_module
 
 from strata.curation.errors import ConfigError
 from strata.experiments.cli import dispatch
-from strata.experiments.eval_arguments import expand
+from strata.experiments.console.eval_arguments import expand
 
 SMALL = ["benchmarks.digits.limit_train=200", "runner.workers=0", "embed.batch_size=64"]
 

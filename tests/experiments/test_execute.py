@@ -14,9 +14,9 @@ from strata.curation.artifact import create_artifact, write_json
 from strata.experiments import execute as execute_file
 from strata.experiments import runner as runner_file
 from strata.experiments.cli import dispatch
-from strata.experiments.cost import DEFAULT_RATES, OVERHEAD, predict
 from strata.experiments.execute import describe, execute
-from strata.experiments.report import provenance
+from strata.experiments.planning.cost import DEFAULT_RATES, OVERHEAD, predict
+from strata.experiments.reporting.report import provenance
 from strata.experiments.runner import Runner
 from strata.experiments.stage import Stage, Task
 from strata.experiments.store import Store

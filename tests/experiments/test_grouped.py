@@ -9,13 +9,13 @@ from hydra import compose, initialize_config_module
 from strata.curation.balance import balance
 from strata.curation.errors import ConfigError
 from strata.curation.subset import read_subset
-from strata.experiments.build import build
-from strata.experiments.grouped_tables import grouped_tables, ways_of
-from strata.experiments.measured_results import collect_measures
-from strata.experiments.plan import make_plan
-from strata.experiments.report import write_report
+from strata.experiments.comparison.grouped_tables import grouped_tables, ways_of
+from strata.experiments.comparison.measured_results import collect_measures
+from strata.experiments.comparison.values import Value
+from strata.experiments.planning.plan import make_plan
+from strata.experiments.reporting.report import write_report
 from strata.experiments.session import open_runner, open_store, plain
-from strata.experiments.values import Value
+from strata.experiments.settings.build import build
 
 CONF = Path(__file__).parent / "conf"
 

@@ -10,9 +10,9 @@ from hydra import compose, initialize_config_module
 from strata.curation import Hierarchy
 from strata.curation.errors import ConfigError
 from strata.curation.uniformity import kl_to_uniform_2d
-from strata.experiments.measured_results import collect_measures
-from strata.experiments.plan import make_plan
-from strata.experiments.report import write_report
+from strata.experiments.comparison.measured_results import collect_measures
+from strata.experiments.planning.plan import make_plan
+from strata.experiments.reporting.report import write_report
 from strata.experiments.session import open_runner, open_store, plain
 
 CONF = Path(__file__).parent / "conf"

@@ -152,7 +152,7 @@ def test_levels_may_be_chosen_in_experiments():
     from hydra import compose, initialize_config_module
 
     from strata.curation.levels import auto_levels
-    from strata.experiments.plan import make_plan
+    from strata.experiments.planning.plan import make_plan
     from strata.experiments.session import plain
 
     auto = [f"hierarchy.{name}=auto" for name in ("n_clusters", "n_resamples", "resample_size")]

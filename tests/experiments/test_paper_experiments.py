@@ -8,11 +8,11 @@ from hydra import compose, initialize_config_module
 
 from strata.curation.errors import StrataError
 from strata.curation.paths import data_root
-from strata.experiments.claims import claims_of, printed_statistic
-from strata.experiments.columns import columns_of, paper_of
+from strata.experiments.comparison.claims import claims_of, printed_statistic
+from strata.experiments.comparison.columns import columns_of, paper_of
+from strata.experiments.comparison.printed import printed_numbers
 from strata.experiments.declared import absent, declare_absent
-from strata.experiments.plan import make_plan
-from strata.experiments.printed import printed_numbers
+from strata.experiments.planning.plan import make_plan
 from strata.experiments.session import plain
 
 CONFIGS = Path(__file__).parents[2] / "configs"

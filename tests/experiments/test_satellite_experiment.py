@@ -17,9 +17,9 @@ from strata.curation.errors import ConfigError, StrataError
 from strata.curation.pools.rasters import RasterPool
 from strata.curation.store import EmbeddingStore
 from strata.curation.subset import read_subset
-from strata.experiments.plan import make_plan
-from strata.experiments.report import write_report
-from strata.experiments.results import collect
+from strata.experiments.comparison.results import collect
+from strata.experiments.planning.plan import make_plan
+from strata.experiments.reporting.report import write_report
 from strata.experiments.session import open_runner, open_store, plain
 
 CONF = Path(__file__).parent / "conf"

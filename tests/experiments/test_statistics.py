@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from strata.experiments.statistics import estimate, paired_difference
+from strata.experiments.comparison.statistics import estimate, paired_difference
 
 
 def test_interval_by_hand():

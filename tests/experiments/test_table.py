@@ -5,9 +5,9 @@ import pytest
 from flow import arguments
 
 from strata.experiments.cli import dispatch
-from strata.experiments.columns import shown_columns
-from strata.experiments.table import NOT_RUN, build_tables
-from strata.experiments.values import Value
+from strata.experiments.comparison.columns import shown_columns
+from strata.experiments.comparison.table import NOT_RUN, build_tables
+from strata.experiments.comparison.values import Value
 
 VALUES = [
     Value("raw", 0, "data", "images", 1000), Value("raw", 1, "data", "images", 1000),

@@ -13,8 +13,8 @@ from strata.curation.artifact import read_manifest
 from strata.curation.errors import ConfigError, StrataError
 from strata.curation.subset import read_subset
 from strata.curation.text.tokens import TokenStore
-from strata.experiments.plan import make_plan
-from strata.experiments.report import write_report
+from strata.experiments.planning.plan import make_plan
+from strata.experiments.reporting.report import write_report
 from strata.experiments.session import open_runner, open_store, plain
 from strata.experiments.text.results import collect_text
 

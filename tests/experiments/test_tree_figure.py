@@ -11,11 +11,11 @@ from PIL import Image
 from strata.curation.errors import ConfigError
 from strata.curation.hierarchy import Hierarchy
 from strata.experiments.declared import declare_absent
-from strata.experiments.plan import make_plan
-from strata.experiments.report import write_report
+from strata.experiments.planning.plan import make_plan
+from strata.experiments.reporting.report import write_report
+from strata.experiments.reporting.tree_figure import draw_tree
+from strata.experiments.reporting.tree_nodes import at_quantiles, tree_nodes
 from strata.experiments.session import open_runner, open_store, plain
-from strata.experiments.tree_figure import draw_tree
-from strata.experiments.tree_nodes import at_quantiles, tree_nodes
 
 
 def composed(*overrides: str) -> dict:
@@ -127,7 +127,7 @@ def test_only_the_classes_named_are_out_of_focus(runs: Path):
 def test_numbers_are_those_of_the_tree_on_disk(runs: Path):
     """Purity of level 2 by a loop over the rows of the stored tree."""
     from strata.curation import EmbeddingStore
-    from strata.experiments.measured_results import collect_measures
+    from strata.experiments.comparison.measured_results import collect_measures
 
     config = tiny(runs)
     plan, store = make_plan(config), open_store(config)

@@ -1,0 +1,1 @@
+"""From a config to the graph of stages, checked, and what it would cost."""
