@@ -7,7 +7,7 @@ difference (``same``) is decided by whether that interval lies within a margin t
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -66,7 +66,7 @@ def claims_of(config: Mapping[str, Any]) -> list[Claim]:
     {says, order: [arm], above: number, columns}.
 
     Raises:
-        ConfigError: a claim of another shape, or of a column that there is not.
+        ConfigError: a claim of another shape, or of an arm or a column that there is not.
     """
     columns, claims = columns_of(config), []
     for name, told in (config.get("claims") or {}).items():
@@ -75,15 +75,8 @@ def claims_of(config: Mapping[str, Any]) -> list[Claim]:
             raise ConfigError(
                 field, f"{told!r}", "give says, columns, and order (of one arm: with above) or same with margin"
             )
-        order, above = told.get("order") or told.get("same") or [], told.get("above")
-        if above is not None and (len(order) != 1 or "margin" in told or not isinstance(above, int | float)):
-            raise ConfigError(field, f"{dict(told)!r}", "give with above, a number, one arm: order: [arm]")
-        if (
-            (len(order) < 2 and above is None)
-            or ("same" in told) != ("margin" in told)
-            or ("same" in told and len(order) != 2)
-        ):
-            raise ConfigError(field, f"{dict(told)!r}", "give order: [best, ..., worst], or same: [a, b] and margin")
+        _check_shape(field, told, config["arms"])
+        order, above = told.get("order") or told["same"], told.get("above")
         on = told.get("columns") or list(columns)
         if unknown := [column for column in on if column not in columns and column not in printed_columns()]:
             raise ConfigError(
@@ -97,6 +90,31 @@ def claims_of(config: Mapping[str, Any]) -> list[Claim]:
             raise ConfigError(f"{field}.columns", "columns of different units", "make it two claims")
         claims.append(Claim(name, told.get("says", name), tuple(order), shown, told.get("margin"), above))
     return claims
+
+
+def _check_shape(field: str, told: Mapping[str, Any], arms: Collection[str]) -> None:
+    """Raise a ConfigError where what a claim says cannot be judged: words, arms, margin, number, list of columns."""
+    said = f"{dict(told)!r}"
+    order, on = told.get("order", told.get("same")), told.get("columns") or []
+    if not isinstance(told.get("says", ""), str):
+        raise ConfigError(f"{field}.says", f"{told['says']!r}", "give words")
+    if ("order" in told) == ("same" in told) or not isinstance(order, list) or len(set(map(str, order))) != len(order):
+        raise ConfigError(field, said, "give order: [best, ..., worst], or same: [a, b] and margin; each arm once")
+    if unknown := [arm for arm in order if not isinstance(arm, str) or arm not in arms]:
+        raise ConfigError(field, f"{unknown[0]!r} is no arm", f"use {', '.join(arms)}")
+    if not isinstance(on, list):
+        raise ConfigError(f"{field}.columns", f"{on!r}", "give a list, e.g. [knn]")
+    above, margin = told.get("above"), told.get("margin")
+    if above is not None and (len(order) != 1 or "order" not in told or "margin" in told or not _number(above)):
+        raise ConfigError(field, said, "give with above, a number, one arm: order: [arm]")
+    if (len(order) < 2 and above is None) or ("same" in told) != ("margin" in told):
+        raise ConfigError(field, said, "give order: [best, ..., worst], or same: [a, b] and margin")
+    if "same" in told and (len(order) != 2 or not _number(margin) or margin <= 0):
+        raise ConfigError(field, said, "give same: [a, b] and margin, a number above 0")
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def judge(values: Sequence[Value], config: Mapping[str, Any], costs: "CellCosts | None" = None) -> list[Verdict]:

@@ -13,6 +13,7 @@ _CHOICES = {
     "--info": ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath"),
 }
 POSITIONAL = {"why": ("key",), "diff": ("a", "b"), "rerun": ("key",)}  # settings that may be given by place
+_EXPERIMENTS = ("run", "plan", "table")
 _LONG = {"-c": "--cfg", "-i": "--info", "-h": "--help", "-cd": "--config-dir", "-m": "--multirun"}
 
 
@@ -20,7 +21,7 @@ def ordered(command: str, arguments: list[str]) -> tuple[list[str], list[str]]:
     """(flags with their values, overrides). Hydra drops or refuses overrides on both sides of a flag.
 
     Raises:
-        ConfigError: a flag that is not one, or its value.
+        ConfigError: a flag that is not one, or its value; a word that is no setting.
     """
     flags: list[str] = []
     overrides: list[str] = []
@@ -60,6 +61,9 @@ def _named(command: str, overrides: list[str]) -> list[str]:
         name, given, value = word.partition("=")
         if names and not given and not word.startswith(("+", "~")):
             name, given, value = names.pop(0), "=", word
+        elif not given and not word.startswith("~"):
+            example = f"experiment={word}" if command in _EXPERIMENTS else "seed=1"
+            raise ConfigError(word, "is no setting", f"write NAME=VALUE without spaces, e.g. {example}")
         if given and name in POSITIONAL.get(command, ()) and not value.startswith(("'", '"')):
             value = "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
         found.append(f"{name}{given}{value}")

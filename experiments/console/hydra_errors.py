@@ -16,6 +16,8 @@ def explain(error: Exception) -> str:
     if missing:
         options = re.findall(r"\n\t(\S+)", missing.group(2).split("Config search path")[0])
         group, _, choice = missing.group(1).rpartition("/")
+        if group != "scale" and choice in choices("scale", []):
+            return f"scale: this experiment has no {choice!r}; use one of: {', '.join(options) or 'none found'}"
         return f"{group or 'config'}: there is no {choice!r}; use one of: {', '.join(options) or 'none found'}"
     override = re.search(r"Could not override '([^']+)'", text)
     if override:

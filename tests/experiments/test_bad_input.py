@@ -21,6 +21,10 @@ CASES = {
     "unknown experiment": (["experiment=nothing_like_it"], ["experiment", "nothing_like_it", "quickstart"]),
     "typo in an override": (["ssl.stepz=3"], ["ssl.stepz", "no such setting"]),
     "typo in a group": (["pol=digits"], ["pol", "no such"]),
+    "no setting": (["quickstart"], ["quickstart:", "NAME=VALUE", "experiment=quickstart"]),
+    "column of no benchmark": (["+columns.x=[nope,knn-v1 top1]"], ["columns.x:", "'nope'", "digits"]),
+    "column of no protocol": (["+columns.x=[digits,knn-v9 top1]"], ["columns.x:", "knn-v9", "knn-v1"]),
+    "claim of no arm": (["+claims.x={order: [hierarchical, nope]}"], ["claims.x:", "'nope'", "random"]),
     "wrong type": (["ssl.steps=many"], ["ssl.steps", "many"]),
     "typo in an arm": (["+arms.flat.hierarchy.n_cluster=[4]"], ["arms.flat.hierarchy.n_cluster", "no such setting"]),
     "missing pool path": (["pool=folder", "pool.path=/not/there"], ["pool.path", "/not/there"]),
@@ -147,6 +151,7 @@ OTHERS = {
     "eval: null": ("eval", ["backbone=null", "+benchmark@benchmarks.d=digits"], ["backbone:"]),
     "why: digits that look like a number": ("why", ["key=1e5"], ["'1e5'"]),
     "why: leading zeros": ("why", ["key=0012"], ["'0012'"]),
+    "plan: a scale that others have": ("plan", ["experiment=table6_text", "scale=tiny"], ["scale:", "'tiny'", "micro, paper"]),
     "table: runs in a file": (
         "table", ["experiment=digits_lt", "paths.runs=/etc/passwd/x"], ["paths.runs:"],
     ),

@@ -130,5 +130,6 @@ def test_the_sweep_file_composes():
     with initialize_config_module("strata.configs", version_base="1.3"):
         config = compose("run", [*given, *values])
     assert config.ssl.base_lr == sweep["parameters"]["ssl.base_lr"]["values"][0]
+    assert config.benchmarks.rendered.test.split == "tune", "nothing is chosen on the test split"
     _, protocol, benchmark, metric = sweep["metric"]["name"].split("/")
     assert protocol in config.protocols and benchmark in config.benchmarks and metric == "top1"
