@@ -9,8 +9,11 @@ import json
 import netrc
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 Log = Callable[[dict[str, float], int], None]
 _SHOWN = ("manifest.json", "scores.json", "balance.json")  # small files that travel with the artifact
@@ -51,26 +54,36 @@ class Tracker:
             self._try(lambda: self._finish(run, spec, replay=not live))
 
     def table(
-        self, key: str, columns: list[str], rows: list[list[Any]], figure: Path, inputs: list[Path], tags: list[str]
+        self,
+        key: str,
+        columns: list[str],
+        rows: list[list[Any]],
+        figure: Path,
+        inputs: list[Path],
+        tags: list[str],
+        means: dict[str, float],
+        trial: "Trial | None" = None,
     ) -> None:
-        """The experiment's table and figure as one run of job type "table"."""
+        """The experiment's table, figure and ``means`` ("ARM/COLUMN") as one run of job type "table"; a trial's own run."""
         if self.mode == "disabled":
             return
-        spec = {"key": key, "kind": "table", "label": "table", "config": {}, "inputs": {}, "tags": tags}
-        run = self._start(spec)
+        told = trial.parameters if trial else {}
+        spec = {"key": trial.run if trial else key, "kind": "table", "label": "table", "config": told, "inputs": {}}
+        run = self._start({**spec, "tags": tags}, {"sweep_id": trial.sweep} if trial else {})
 
         def finish() -> None:
             import wandb
 
             for folder in inputs:
                 _use(run, _artifact(folder))
-            run.log({"table": wandb.Table(columns=list(columns), data=rows), "figure": wandb.Image(str(figure))})
+            shown = {"table": wandb.Table(columns=list(columns), data=rows), "figure": wandb.Image(str(figure))}
+            run.log({**shown, **means})
             run.finish()
 
         if run is not None:
             self._try(finish)
 
-    def _start(self, spec: dict[str, Any]) -> Any:
+    def _start(self, spec: dict[str, Any], settings: dict[str, str] | None = None) -> Any:
         def start() -> Any:
             import wandb
 
@@ -88,7 +101,7 @@ class Tracker:
                 mode=self.mode,  # type: ignore[arg-type]
                 resume="allow" if self.mode == "online" else None,
                 reinit="create_new",
-                settings=wandb.Settings(console="off", silent=True, x_disable_stats=True),
+                settings=wandb.Settings(console="off", silent=True, x_disable_stats=True, **(settings or {})),
             )
 
         return None if self.error else self._try(start)
@@ -120,6 +133,30 @@ class Tracker:
         except Exception as error:
             self.error = f"tracking is off after {type(error).__name__}: {' '.join(str(error).split())[:200]}"
             return None
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trial of a W&B sweep: the sweep's id, the id of the trial's run, and the settings that the sweep chose."""
+
+    sweep: str
+    run: str
+    parameters: dict[str, Any]
+
+
+def take_trial() -> Trial | None:
+    """The trial that `wandb agent` has started this command for, taken out of the environment; None if it has not.
+
+    Left there, W&B gives the trial's id to every run begun under it; but a stage has a run of its own, whichever
+    trial was the first to need it, and the trial's run is that of the table.
+    """
+    if not os.environ.get("WANDB_SWEEP_ID"):
+        return None
+    sweep, run, path = (
+        os.environ.pop(name, "") for name in ("WANDB_SWEEP_ID", "WANDB_RUN_ID", "WANDB_SWEEP_PARAM_PATH")
+    )
+    told = (yaml.safe_load(Path(path).read_text()) or {}) if path else {}
+    return Trial(sweep, run, {name: one["value"] for name, one in told.items() if isinstance(one, dict)})
 
 
 def resolve_mode(mode: str) -> str:

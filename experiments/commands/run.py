@@ -5,23 +5,24 @@ from pathlib import Path
 from typing import Any
 
 from strata.curation.artifact import write_json
+from strata.experiments.comparison.columns import column_means
 from strata.experiments.comparison.table import Table
+from strata.experiments.comparison.values import read_values
 from strata.experiments.console.app import app
 from strata.experiments.lock import hold
 from strata.experiments.planning.plan import Plan, make_plan
 from strata.experiments.reporting.report import write_report
-from strata.experiments.runner import say
+from strata.experiments.runner import Runner, say
 from strata.experiments.session import open_runner, open_store, report_folder
 from strata.experiments.store import Store
 from strata.experiments.tags import stage_tags
-from strata.experiments.tracking import Tracker
-
-Tags = dict[str, list[str]]
+from strata.experiments.tracking import Tracker, Trial, take_trial
 
 
 @app("run")
 def main(config: dict[str, Any]) -> None:
     """Plan, run, report."""
+    trial = take_trial()  # before workers inherit the environment
     plan = make_plan(config)
     store = open_store(config)
     runner = open_runner(config, store, plan.name)
@@ -34,24 +35,33 @@ def main(config: dict[str, Any]) -> None:
     print("\n" + "\n".join(table.markdown() for table in tables))
     if not ran:
         say("nothing to do: every stage was finished before")
-    _track_table(plan, store, tables[0], folder, Tracker(**runner.tracking), runner.tags)
+    _track_table(plan, store, config, tables[0], folder, runner, trial)
     print(f"table   {folder / 'table.md'}\nfigure  {folder / 'figure.png'}\nreport  {folder / 'report.html'}")
 
 
 def _track_table(
-    plan: Plan, store: Store, table: Table, folder: Path, tracker: Tracker, runner_tags: dict[str, list[str]]
+    plan: Plan,
+    store: Store,
+    config: dict[str, Any],
+    table: Table,
+    folder: Path,
+    runner: Runner,
+    trial: Trial | None,
 ) -> None:
-    """Send the table to W&B, once per report: whoever has done so leaves a mark beside it."""
+    """Send the table to W&B, once per report: whoever has done so leaves a mark beside it. A sweep hears from each trial."""
+    tracker = Tracker(**runner.tracking)
     mark = folder / "wandb.json"
-    if tracker.mode == "disabled" or mark.is_file():
+    if tracker.mode == "disabled" or (mark.is_file() and not trial):
         return
     with hold(folder / "wandb.lock", threading.Event(), lambda: say("waiting for another run: table")):
-        if mark.is_file():
+        if mark.is_file() and not trial:
             return
         run_id = f"{plan.name}-{folder.name}"  # experiments may share every stage
-        tags = sorted({tag for found in runner_tags.values() for tag in found})
+        tags = sorted({tag for found in runner.tags.values() for tag in found})
         leaves = [store.path(stage) for run in plan.runs for stage in run.scores.values()]
-        tracker.table(run_id, table.columns, list(table.rows), folder / "figure.png", leaves, tags)
+        means = column_means(read_values(folder / "values.csv"), config)
+        figure = folder / "figure.png"
+        tracker.table(run_id, table.columns, list(table.rows), figure, leaves, tags, means, trial)
         if tracker.error:
             say(f"W&B: {tracker.error}; nothing is lost, the table is on disk")
         else:

@@ -214,7 +214,7 @@ def _decide(found: Estimate, effect: float, arms: Sequence[str], costs: "CellCos
             said = f", about {_hours(cost * (n - found.n))} more" if cost else ""
             return f"{n} seeds at this mean and spread{said}"
     width = float(stats.t.ppf(0.975, MOST_SEEDS - 1)) * spread / math.sqrt(MOST_SEEDS)
-    return f"more than {MOST_SEEDS} seeds; these would show {width:.2g}, so a stronger setting (longer training, larger pool)"
+    return f"more than {MOST_SEEDS} seeds; these would show {width:.2g}, so a setting in which it matters more"
 
 
 def _hours(seconds: float) -> str:

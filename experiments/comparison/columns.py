@@ -1,5 +1,6 @@
 """Columns that are compared with the paper's: a name, which of our numbers it is, and which way is better."""
 
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -102,6 +103,16 @@ def shown_columns(values: Sequence[Value], config: Mapping[str, Any]) -> list[Co
     found = dict.fromkeys((v.group, v.metric) for v in values if v.group != "data")
     wanted = [(g, m) for g, m in found if m.split(" ")[-1] in config["table"]["metrics"]]
     return [Column(f"{m}, {g}", ((g, m),), False, "", is_share(m)) for g, m in wanted]
+
+
+def column_means(values: Sequence[Value], config: Mapping[str, Any]) -> dict[str, float]:
+    """ "ARM/COLUMN" -> mean over seeds in the column's unit, of all ``columns`` and arms that have scores."""
+    found = {}
+    for name, column in columns_of(config).items():
+        for arm in dict.fromkeys(value.arm for value in values):
+            if numbers := column.of(values, arm):
+                found[f"{arm}/{name}"] = statistics.fmean(numbers.values())
+    return found
 
 
 def is_share(metric: str) -> bool:

@@ -22,7 +22,7 @@ h1 { margin-bottom: 0; } h2 { margin-top: 2.2rem; border-bottom: 1px solid #d8de
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: .6rem 0; display: block; }
 table { overflow-x: auto; } th { background: #f6f8fa; } img.wide { max-width: 100%; } code, pre { font-size: 13px; }
 th, td { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid #e6eaee; white-space: nowrap; }
-th:first-child, td:first-child, td.words { text-align: left; } td.words { white-space: normal; min-width: 11rem; }
+th:first-child, td:first-child, .words { text-align: left; } td.words { white-space: normal; min-width: 11rem; }
  pre { overflow-x: auto; background: #f6f8fa; padding: .6rem; }
 .strip { margin: .2rem 0 .8rem; } .strip p { margin: .1rem 0; } .note { color: #57606a; }
 .strip img { width: 64px; height: 64px; object-fit: cover; margin: 1px; }
@@ -86,15 +86,18 @@ _CURVES = (
 
 
 def _table(table: Table) -> str:
-    head = "".join(f"<th>{_text(cell)}</th>" for cell in table.columns)
-    rows = "".join("<tr>" + "".join(map(_cell, row)) + "</tr>" for row in table.rows)
+    words = [any(len(row[i]) > 26 for row in table.rows) for i in range(len(table.columns))]
+    head, *rows = (
+        _row(cells, words, tag) for cells, tag in [(table.columns, "th"), *((row, "td") for row in table.rows)]
+    )
     notes = "".join(f"<p class=note>{_text(note)}</p>" for note in table.notes)
-    return f"<h2>{_text(table.title)}</h2><table><tr>{head}</tr>{rows}</table>{notes}"
+    return f"<h2>{_text(table.title)}</h2><table>{head}{''.join(rows)}</table>{notes}"
 
 
-def _cell(cell: str) -> str:
-    """Words wrap and stand left; numbers do not."""
-    return f"<td class=words>{_text(cell)}</td>" if len(cell) > 26 else f"<td>{_text(cell)}</td>"
+def _row(cells: Sequence[str], words: Sequence[bool], tag: str) -> str:
+    """Columns of words stand left, and their cells wrap; numbers do not."""
+    told = (f"<{tag}{' class=words' * wordy}>{_text(cell)}</{tag}>" for cell, wordy in zip(cells, words, strict=True))
+    return f"<tr>{''.join(told)}</tr>"
 
 
 def _strip(strip: Strip) -> str:

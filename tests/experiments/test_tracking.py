@@ -21,19 +21,32 @@ def records(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in said.stdout.splitlines()]
 
 
+ARMS = ("seeds=[0]", "~arms.hand", "~arms.flat", "~arms.random", "~protocols.linear")
+KNN = "+columns.knn=[digits,knn-v1 top1]"
+
+
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    """id -> what the W&B run says, for a tiny experiment of two arms."""
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The runs folder of a tiny experiment of two arms."""
     folder = tmp_path_factory.mktemp("runs")
-    arms = ("seeds=[0]", "~arms.hand", "~arms.flat", "~arms.random", "~protocols.linear")
-    code, _, err = finish(start(folder, *arms, WANDB_MODE="offline"))
+    code, _, err = finish(start(folder, *ARMS, WANDB_MODE="offline"))
     assert code == 0, err
+    return folder
+
+
+@pytest.fixture(scope="module")
+def runs(folder: Path) -> dict[str, dict[str, Any]]:
+    """id -> what the W&B run says."""
+    return read_runs(folder)
+
+
+def read_runs(folder: Path) -> dict[str, dict[str, Any]]:
     found = {}
     files = list(folder.glob("wandb_files/wandb/offline-run-*/*.wandb"))
     with ThreadPoolExecutor(2) as pool:
         read = list(pool.map(records, files))
     for lines in read:
-        run: dict[str, Any] = {"inputs": set(), "outputs": set(), "history": 0}
+        run: dict[str, Any] = {"inputs": set(), "outputs": set(), "history": {}}
         for record in lines:
             if told := record.get("run"):
                 run |= {
@@ -41,13 +54,33 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
                     "group": told["run_group"],
                     "kind": told["job_type"],
                     "tags": set(told["tags"]),
+                    "sweep": told.get("sweep_id", ""),
                 }
             if artifact := record.get("artifact"):
                 run["inputs" if artifact.get("use_after_commit") else "outputs"].add(artifact["name"])
-            run["history"] += record["type"] == "history"
+            run["history"] |= record.get("history", {}).get("item", {})
         assert run["id"] not in found, "two runs for one stage"
         found[run["id"]] = run
     return found
+
+
+def test_a_trial_of_a_sweep_is_the_tables_run_and_stages_keep_theirs(
+    folder: Path, runs: dict[str, dict[str, Any]], tmp_path: Path
+):
+    """Under `wandb agent` W&B gives every run begun by a process the trial's id, if it finds that in the environment."""
+    told = tmp_path / "config.yaml"
+    told.write_text("wandb_version: 1\nprotocols.knn.temperature: {value: 0.1}\n")
+    trial = {"WANDB_SWEEP_ID": "sweep1", "WANDB_RUN_ID": "trial1", "WANDB_SWEEP_PARAM_PATH": str(told)}
+    for _ in range(2):  # again: everything is finished, and the trial still has its result
+        code, _, err = finish(start(folder, *ARMS, KNN, "protocols.knn.temperature=0.1", WANDB_MODE="offline", **trial))
+        assert code == 0, err
+        trial["WANDB_RUN_ID"] = "trial2"
+    new = {id: run for id, run in read_runs(folder).items() if id not in runs}
+    assert sorted(run["kind"] for run in new.values()) == ["evaluate", "evaluate", "table", "table"]
+    for id, run in new.items():
+        assert (id in ("trial1", "trial2")) == (run["kind"] == "table") == (run["sweep"] == "sweep1"), run
+        if run["kind"] == "table":
+            assert {"raw/knn", "hierarchical/knn"} <= set(run["history"])
 
 
 def test_one_run_per_stage_and_one_for_the_table(runs: dict[str, dict[str, Any]]):
@@ -131,5 +164,5 @@ def test_the_sweep_file_composes():
         config = compose("run", [*given, *values])
     assert config.ssl.base_lr == sweep["parameters"]["ssl.base_lr"]["values"][0]
     assert config.benchmarks.rendered.test.split == "tune", "nothing is chosen on the test split"
-    _, protocol, benchmark, metric = sweep["metric"]["name"].split("/")
-    assert protocol in config.protocols and benchmark in config.benchmarks and metric == "top1"
+    arm, column = sweep["metric"]["name"].split("/")
+    assert arm in config.arms and column in config.columns
