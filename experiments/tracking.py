@@ -83,7 +83,7 @@ class Tracker:
         if run is not None:
             self._try(finish)
 
-    def _start(self, spec: dict[str, Any], settings: dict[str, str] | None = None) -> Any:
+    def _start(self, spec: dict[str, Any], settings: dict[str, Any] | None = None) -> Any:
         def start() -> Any:
             import wandb
 

@@ -9,7 +9,7 @@ difference (``same``) is decided by whether that interval lies within a margin t
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 from scipy import stats
@@ -113,7 +113,7 @@ def _check_shape(field: str, told: Mapping[str, Any], arms: Collection[str]) -> 
         raise ConfigError(field, said, "give same: [a, b] and margin, a number above 0")
 
 
-def _number(value: Any) -> bool:
+def _number(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
