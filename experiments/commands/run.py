@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from strata.curation.artifact import write_json
+from strata.experiments.comparison.claims import left_out
 from strata.experiments.comparison.columns import column_means
 from strata.experiments.comparison.table import Table
 from strata.experiments.comparison.values import read_values
@@ -29,6 +30,8 @@ def main(config: dict[str, Any]) -> None:
     runner.tags = stage_tags(plan)
     stages = plan.stages
     say(f"{plan.name}: {len(plan.runs)} runs, {len(stages)} stages, store {store.root}")
+    for line in left_out(config):
+        say(line)
     ran, _ = runner.run(stages)
     folder = report_folder(plan, config)
     tables = write_report(plan, store, config, folder)

@@ -66,7 +66,7 @@ def claims_of(config: Mapping[str, Any]) -> list[Claim]:
     {says, order: [arm], above: number, columns}.
 
     Raises:
-        ConfigError: a claim of another shape, or of an arm or a column that there is not.
+        ConfigError: a claim of another shape, or of a column that there is not.
     """
     columns, claims = columns_of(config), []
     for name, told in (config.get("claims") or {}).items():
@@ -77,6 +77,8 @@ def claims_of(config: Mapping[str, Any]) -> list[Claim]:
             )
         _check_shape(field, told, config["arms"])
         order, above = told.get("order") or told["same"], told.get("above")
+        if not set(order) <= set(config["arms"]):  # whoever takes an arm out asks less; see left_out
+            continue
         on = told.get("columns") or list(columns)
         if unknown := [column for column in on if column not in columns and column not in printed_columns()]:
             raise ConfigError(
@@ -92,6 +94,15 @@ def claims_of(config: Mapping[str, Any]) -> list[Claim]:
     return claims
 
 
+def left_out(config: Mapping[str, Any]) -> list[str]:
+    """A line for each claim that is not asked because an arm of it is not in this run."""
+    found = []
+    for name, told in (config.get("claims") or {}).items():
+        absent = [arm for arm in told.get("order") or told["same"] if arm not in config["arms"]]
+        found += [f"claims.{name} is left out: {absent[0]!r} is no arm of this run"] if absent else []
+    return found
+
+
 def _check_shape(field: str, told: Mapping[str, Any], arms: Collection[str]) -> None:
     """Raise a ConfigError where what a claim says cannot be judged: words, arms, margin, number, list of columns."""
     said = f"{dict(told)!r}"
@@ -100,8 +111,8 @@ def _check_shape(field: str, told: Mapping[str, Any], arms: Collection[str]) -> 
         raise ConfigError(f"{field}.says", f"{told['says']!r}", "give words")
     if ("order" in told) == ("same" in told) or not isinstance(order, list) or len(set(map(str, order))) != len(order):
         raise ConfigError(field, said, "give order: [best, ..., worst], or same: [a, b] and margin; each arm once")
-    if unknown := [arm for arm in order if not isinstance(arm, str) or arm not in arms]:
-        raise ConfigError(field, f"{unknown[0]!r} is no arm", f"use {', '.join(arms)}")
+    if not all(isinstance(arm, str) for arm in order):
+        raise ConfigError(field, said, f"name arms: {', '.join(arms)}")
     if not isinstance(on, list):
         raise ConfigError(f"{field}.columns", f"{on!r}", "give a list, e.g. [knn]")
     above, margin = told.get("above"), told.get("margin")

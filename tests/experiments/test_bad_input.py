@@ -24,7 +24,6 @@ CASES = {
     "no setting": (["quickstart"], ["quickstart:", "NAME=VALUE", "experiment=quickstart"]),
     "column of no benchmark": (["+columns.x=[nope,knn-v1 top1]"], ["columns.x:", "'nope'", "digits"]),
     "column of no protocol": (["+columns.x=[digits,knn-v9 top1]"], ["columns.x:", "knn-v9", "knn-v1"]),
-    "claim of no arm": (["+claims.x={order: [hierarchical, nope]}"], ["claims.x:", "'nope'", "random"]),
     "wrong type": (["ssl.steps=many"], ["ssl.steps", "many"]),
     "typo in an arm": (["+arms.flat.hierarchy.n_cluster=[4]"], ["arms.flat.hierarchy.n_cluster", "no such setting"]),
     "missing pool path": (["pool=folder", "pool.path=/not/there"], ["pool.path", "/not/there"]),

@@ -9,6 +9,7 @@ from hydra import compose, initialize_config_module
 
 from strata.curation.errors import ConfigError
 from strata.experiments.cli import dispatch
+from strata.experiments.comparison.claims import claims_of, left_out
 from strata.experiments.planning.plan import make_plan
 from strata.experiments.session import plain
 
@@ -31,6 +32,13 @@ def test_arms_share_the_clustering_and_differ_in_the_training():
         assert runs[arm].sample.key == runs["raw"].sample.key  # the whole pool
     assert "hierarchy" not in runs["raw"].pretrain.inputs | runs["subset"].pretrain.inputs
     assert len({run.pretrain.key for run in runs.values()}) == len(runs)
+
+
+def test_claims_of_arms_that_were_taken_out_are_left_out_and_said_so():
+    config = composed()  # quickstart's claims are of hierarchical and flat, which these arms are without
+    assert claims_of(config) == []
+    assert left_out(config)[0] == "claims.raw is left out: 'hierarchical' is no arm of this run"
+    assert len(left_out(config)) == len(config["claims"])
 
 
 def test_where_decoded_images_lie_is_no_part_of_the_key(tmp_path: Path):

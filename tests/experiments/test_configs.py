@@ -20,6 +20,7 @@ NEEDS_DATA = {
     "fig4_clusters_per_class": ["images/tinyimagenet_lt", "images/caltech101"],
     "fig5_tree": ["images/tinyimagenet_lt", "images/caltech101"],
     "table6_text": ["text", "lm_eval"],
+    "table7_satellite": ["satellite/aid", "satellite/globe_height"],
     "table5b_dense": ["satellite/globe_height"],
     "table5c_fairness": ["images/pacs"],
     "balance_of_subsets": [
