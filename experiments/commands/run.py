@@ -51,10 +51,10 @@ def _track_table(
     runner: Runner,
     trial: Trial | None,
 ) -> None:
-    """Send the table to W&B, once per report: whoever has done so leaves a mark beside it. A sweep hears from each trial."""
+    """Send the table to W&B, once per report: whoever has done so leaves a mark beside it. A sweep's trials are its own runs."""
     tracker = Tracker(**runner.tracking)
     mark = folder / "wandb.json"
-    if tracker.mode == "disabled" or (mark.is_file() and not trial):
+    if tracker.mode == "disabled":
         return
     with hold(folder / "wandb.lock", threading.Event(), lambda: say("waiting for another run: table")):
         if mark.is_file() and not trial:
@@ -67,7 +67,7 @@ def _track_table(
         tracker.table(run_id, table.columns, list(table.rows), figure, leaves, tags, means, trial)
         if tracker.error:
             say(f"W&B: {tracker.error}; nothing is lost, the table is on disk")
-        else:
+        elif not trial:
             write_json(mark, {"run": run_id, "mode": tracker.mode, "project": tracker.project})
     if tracker.mode == "offline":
         say(f"W&B: offline runs in {tracker.directory}/wandb; send them with `wandb sync --sync-all` from there")

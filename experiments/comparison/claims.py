@@ -163,8 +163,8 @@ def printed_statistic(claim: Claim, paper: Paper) -> float | None:
     return float(np.mean(slopes))
 
 
-def claims_table(title: str, verdicts: Sequence[Verdict]) -> Table:
-    """One row per claim."""
+def claims_table(title: str, verdicts: Sequence[Verdict], absent: Sequence[str] = ()) -> Table:
+    """One row per claim; ``absent`` says which were left out."""
     rows = []
     for verdict in verdicts:
         claim, found = verdict.claim, verdict.found
@@ -181,6 +181,7 @@ def claims_table(title: str, verdicts: Sequence[Verdict]) -> Table:
         "Ours: per seed the slope over the order per step (two arms: their difference), positive where the order holds, "
         "mean over the columns; 95 % t interval over seeds; p: t test against 0, not corrected for the number of claims. "
         "Lower-is-better columns count with the other sign. Points of % where the columns are in %.",
+        *absent,
     ]
     return Table(f"{title}: claims", heads, rows, notes)
 

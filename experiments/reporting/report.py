@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from strata.curation.artifact import write_json
 from strata.experiments.comparison.beside_paper import beside_paper
-from strata.experiments.comparison.claims import claims_table, judge
+from strata.experiments.comparison.claims import claims_table, judge, left_out
 from strata.experiments.comparison.columns import shown_columns
 from strata.experiments.comparison.measured_results import collect_measures, measured_tables
 from strata.experiments.comparison.results import collect
@@ -57,7 +57,7 @@ def write_report(plan: Plan, store: Store, config: Mapping[str, Any], folder: Pa
         tables = measured_tables(values, config, missing, costs.cell)
     tables += spread_table(values, config) or beside_paper(values, config, costs)
     if verdicts := judge(values, config, costs):
-        tables.append(claims_table(plan.name, verdicts))
+        tables.append(claims_table(plan.name, verdicts, left_out(config)))
     write_values(values, folder / "values.csv")
     (folder / "table.md").write_text("\n".join(table.markdown() for table in tables) + "\n" + provenance(plan, store))
     (folder / "table.tex").write_text("\n".join(table.latex() for table in tables))

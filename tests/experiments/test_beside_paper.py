@@ -104,7 +104,8 @@ def test_a_claim_of_one_arm_is_what_it_has_above_a_number():
     assert verdict(OURS, order=["a"], above=20).verdict == "disagrees"
     config = config_of(OURS, columns={"kl": ["m", "kl", "lower"]}, claims={"x": {"order": ["a"], "above": 20}})
     assert judge(values_of(OURS), config)[0].verdict == "agrees", "lower is better than 20"
-    assert claims_table("t", judge(values_of(OURS), config)).rows[0][1] == "a > 20"
+    table = claims_table("t", judge(values_of(OURS), config), ["claims.other is left out"])
+    assert table.rows[0][1] == "a > 20" and "claims.other is left out" in table.markdown()
 
 
 def test_lower_is_better_turns_the_sign():

@@ -8,6 +8,7 @@ import yaml
 from hydra import compose, initialize_config_module
 
 from strata.curation.paths import data_root
+from strata.experiments.comparison.claims import left_out
 from strata.experiments.planning.checks_stages import check_hierarchy
 from strata.experiments.planning.plan import make_plan
 from strata.experiments.session import plain
@@ -42,6 +43,7 @@ def test_experiment_plans(name: str):
             pytest.skip(f"{needed} is not in the data folder; set STRATA_DATA")
     config = composed(f"experiment={name}")
     plan = make_plan(config)
+    assert left_out(config) == [], "a claim of an arm that the experiment has not"
     assert plan.name == name, "an experiment is named as its file"
     assert len(plan.runs) == len(config["arms"]) * len(config["seeds"]) and len(config["seeds"]) >= 3
     for prefix in [f"{group}_" for group in config["table"].get("groups") or []] or [""]:

@@ -8,7 +8,7 @@ from hydra import compose, initialize_config_module
 
 from strata.curation.errors import StrataError
 from strata.curation.paths import data_root
-from strata.experiments.comparison.claims import claims_of, printed_statistic
+from strata.experiments.comparison.claims import claims_of, left_out, printed_statistic
 from strata.experiments.comparison.columns import columns_of, paper_of
 from strata.experiments.comparison.printed import printed_numbers
 from strata.experiments.declared import absent, declare_absent
@@ -39,7 +39,7 @@ def test_paper_scale_plans_without_data_and_is_refused_when_run(name, tmp_path, 
         make_plan(config)  # what `strata run` does
     stand_ins = declare_absent(config)
     plan = make_plan(stand_ins)
-    assert "web743m" in absent(stand_ins) and len(plan.runs) == len(config["arms"])
+    assert "web743m" in absent(stand_ins) and len(plan.runs) == len(config["arms"]) and left_out(config) == []
     pools = {stage.work for stage in plan.stages if stage.kind == "pool"}
     assert 743_000_000 in pools
     curated = [run for run in plan.runs if run.sample.config["sampler"]["_target_"].endswith("HierarchicalRows")]
@@ -88,7 +88,7 @@ def test_small_scales_plan_without_data(name, scale, tmp_path, monkeypatch):
     monkeypatch.setenv("STRATA_DATA", str(tmp_path))
     config = composed(name, f"scale={scale}")
     plan = make_plan(config | {"seeds": [0]})
-    assert len(plan.runs) == len(config["arms"])
+    assert len(plan.runs) == len(config["arms"]) and left_out(config) == []
     assert scale == "tiny" or len(config["seeds"]) >= 3
     assert scale == "tiny" or claims_of(config) or config["table"].get("spread")
 
