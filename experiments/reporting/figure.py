@@ -15,7 +15,7 @@ from strata.experiments.store import Store
 
 COLORS = {
     "raw": "#7f7f7f", "random": "#c49c94", "random_tokens": "#e377c2", "hand": "#2ca02c", "flat": "#ff7f0e",
-    "hierarchical": "#1f77b4",
+    "hierarchical": "#1f77b4", "4r": "#1f77b4",
 }  # fmt: skip
 
 
