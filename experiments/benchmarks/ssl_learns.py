@@ -47,7 +47,10 @@ HELD_OUT = {"digits": 0.25, "tinyimagenet_lt": 0.1}  # share of the training poo
 BANK = 8_000  # rows that vote, at most: the same for the network and for pixels
 POINTS = 12  # of the curve
 BARS = ("pixels", "centered", "untrained", "trained")
-RECIPES = {"digits": ["dinov2_digits", "simclr_digits", "mae_digits"], "tinyimagenet_lt": ["dinov2_tinyimagenet", "simclr_tinyimagenet"]}
+RECIPES = {
+    "digits": ["dinov2_digits", "simclr_digits", "mae_digits"],
+    "tinyimagenet_lt": ["dinov2_tinyimagenet", "simclr_tinyimagenet"],
+}
 _KNN = KNN(k=(20,), headline_k=20)
 
 

@@ -1,5 +1,6 @@
 """The figure of an experiment: how balanced each arm's data is, and what each arm scored."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,12 @@ def draw(title: str, plan: Plan, store: Store, values: Sequence[Value], columns:
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
+    from matplotlib.colors import to_hex
 
     arms = list(dict.fromkeys(run.arm for run in plan.runs))
-    colors = {arm: COLORS.get(arm, plt.get_cmap("tab20")(2 * i % 19)) for i, arm in enumerate(arms)}
+    tab20 = [to_hex(plt.get_cmap("tab20")(i)) for i in (*range(0, 20, 2), *range(1, 20, 2))]  # the strong ones first
+    others = itertools.cycle(color for color in tab20 if color not in {COLORS.get(arm) for arm in arms})
+    colors = {arm: COLORS.get(arm) or next(others) for arm in arms}
     # Few arms stand on the x axis, a panel beside the other; many are rows, so that their names can be read
     many = len(arms) > 6
     wide = min(1 + len(columns), 4)
