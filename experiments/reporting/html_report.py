@@ -17,11 +17,11 @@ from strata.experiments.reporting.samples import Strip, strips
 from strata.experiments.store import Store
 
 STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 1280px; margin: 2rem auto; padding: 0 1rem; color: #1b1f24; }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 1320px; margin: 2rem auto; padding: 0 1rem; color: #1b1f24; }
 h1 { margin-bottom: 0; } h2 { margin-top: 2.2rem; border-bottom: 1px solid #d8dee4; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: .6rem 0; display: block; }
 table { overflow-x: auto; } th { background: #f6f8fa; } img.wide { max-width: 100%; } code, pre { font-size: 13px; }
-th, td { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid #e6eaee; white-space: nowrap; }
+th, td { padding: .25rem .5rem; text-align: right; border-bottom: 1px solid #e6eaee; white-space: nowrap; }
 th:first-child, td:first-child, .words { text-align: left; } td.words { white-space: normal; min-width: 11rem; }
  pre { overflow-x: auto; background: #f6f8fa; padding: .6rem; }
 .strip { margin: .2rem 0 .8rem; } .strip p { margin: .1rem 0; } .note { color: #57606a; }
