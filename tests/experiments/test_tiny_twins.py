@@ -11,8 +11,8 @@ NEW_SHAPES = [
     "sampling_noise",
 ]  # an encoder that an arm trains; further draws from the same clusters
 OTHERS = [
-    "table1_headline", "table2_imbalance", "table3_ablations", "table3_learned", "table5a_classification", "control_random", "baselines",
-    "batch_balance", "budget", "other_ssl",
+    "table1_headline", "table2_imbalance", "table3_ablations", "table3_learned", "table5a_classification",
+    "control_random", "baselines", "batch_balance", "budget", "other_ssl",
 ]  # fmt: skip
 
 
