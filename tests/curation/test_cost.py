@@ -91,7 +91,7 @@ def test_constants_are_those_of_the_engine():
 def test_more_of_anything_costs_more(n: int, d: int, k: int, algorithm: str, init: str):
     """Below the size from which no centered copy is kept: there less memory is held, and more time taken.
 
-    Of few axes the fixed costs of chunks decide, which are cut otherwise for two axes or four devices: 10 % of time, 20 % of memory.
+    Of few axes the fixed costs of chunks decide, cut otherwise for two axes or four devices: 10 % of time, 20 % of memory.
     """
     base = {"n_clusters": [2 * k, k], "n_resamples": [0, 1], "algorithm": algorithm, "init": init}
 
